@@ -1,0 +1,82 @@
+# Everything that is done to this tree. `make help` lists it.
+#
+# Each Python has its own environment, .venv/3.X, made once; pip runs again when what it installed has
+# changed, and compiles the recorder in place. tools/pythons.py finds the interpreters.
+
+VERSIONS      ?= 3.11 3.12 3.13
+PYTHON3       ?= python3
+TRUTH_SECONDS ?= 300
+ARGS          ?=
+
+PYTHONS  = MAKE='$(MAKE)' $(PYTHON3) tools/pythons.py
+BUILT_OF = pyproject.toml setup.py $(wildcard src/pykcov/*.c src/pykcov/*.h)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SECONDARY:
+.PHONY: help venv test truth bench lint format docs demo clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "test, truth, bench, lint, docs and demo also run on one Python: make test-3.11 ARGS='-k mmap'"
+
+venv: ## an environment for every Python of VERSIONS that the machine has
+	@+$(PYTHONS) each venv $(VERSIONS)
+
+test: ## the suite on every Python of VERSIONS that the machine has
+	@+$(PYTHONS) each test $(VERSIONS)
+
+truth: ## generated programs against their exact traces, TRUTH_SECONDS on each Python
+	@+$(PYTHONS) each truth $(VERSIONS)
+
+bench: ## the costs, side by side, on each Python
+	@+$(PYTHONS) each bench $(VERSIONS)
+
+lint: ## ruff check, ruff format --check, mypy --strict
+	@+$(PYTHONS) newest lint $(VERSIONS)
+
+docs: ## run the examples of the documentation, resolve its links
+	@+$(PYTHONS) newest docs $(VERSIONS)
+
+demo: ## one request's lines out of a busy server
+	@+$(PYTHONS) newest demo $(VERSIONS)
+
+format: ## ruff format, and what ruff check can mend
+	@+$(PYTHONS) newest format $(VERSIONS)
+
+clean: ## remove everything that was made
+	rm -rf .venv build dist src/*.egg-info src/pykcov/*.so .hypothesis .*_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/%/installed: $(BUILT_OF)
+	@PYKCOV_WERROR=1 $(PYTHON3) tools/pythons.py install $* $(@D)
+	@touch $@
+
+venv-%: .venv/%/installed
+	@:
+
+test-%: .venv/%/installed
+	.venv/$*/bin/python -m pytest -x -q $(ARGS)
+
+truth-%: .venv/%/installed
+	PYKCOV_TRUTH_SECONDS=$(TRUTH_SECONDS) .venv/$*/bin/python -m pytest -x -q -o faulthandler_timeout=0 tests/truth $(ARGS)
+
+bench-%: .venv/%/installed
+	.venv/$*/bin/python bench/run.py $(ARGS)
+
+# Checked as the oldest and as the newest Python see it: sys.version_info decides which branch is code.
+lint-%: .venv/%/installed
+	.venv/$*/bin/ruff check
+	.venv/$*/bin/ruff format --check
+	.venv/$*/bin/mypy --strict --python-version $(firstword $(VERSIONS))
+	.venv/$*/bin/mypy --strict --python-version $(lastword $(VERSIONS))
+
+docs-%: .venv/%/installed
+	.venv/$*/bin/python -m pytest -q tests/docs $(ARGS)
+
+demo-%: .venv/%/installed
+	.venv/$*/bin/python examples/demo.py $(ARGS)
+
+format-%: .venv/%/installed
+	.venv/$*/bin/ruff check --fix-only
+	.venv/$*/bin/ruff format

@@ -1,0 +1,766 @@
+/* The hot path: is the current task collecting, append, count what did not fit.
+ *
+ * Python holds every rule; this file holds what runs once per event and what runs when an annotation
+ * finds nobody listening. It knows tasks, sinks (an area and who wants what in it), units (what a code
+ * object's places are called) and the handle table; it knows no devices, no modes and no files.
+ *
+ * Everything here runs with the GIL held. Words in shared memory are read and written with atomics,
+ * count last, because other processes look at them. See _recorder.pyi for what Python sees.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <frameobject.h>
+#include <stddef.h>
+#include <structmember.h>
+
+#include "_handles.h"
+
+#if PY_VERSION_HEX < 0x030c0000
+#define REQUEST_EXTRA _PyEval_RequestCodeExtraIndex
+#define GET_EXTRA _PyCode_GetExtra
+#define SET_EXTRA _PyCode_SetExtra
+#define THIS_THREAD() _PyThreadState_UncheckedGet()
+#else
+#define REQUEST_EXTRA PyUnstable_Eval_RequestCodeExtraIndex
+#define GET_EXTRA PyUnstable_Code_GetExtra
+#define SET_EXTRA PyUnstable_Code_SetExtra
+#define THIS_THREAD() PyThreadState_Get()
+#endif
+
+static inline long as_long(PyObject *number)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    if (PyUnstable_Long_IsCompact((PyLongObject *)number))
+        return (long)PyUnstable_Long_CompactValue((PyLongObject *)number);
+#endif
+    return PyLong_AsLong(number);
+}
+
+/* ------------------------------------------------------------------ state of the process */
+
+static struct {
+    PyObject *task_var;      /* ContextVar: the Task of the context that set it (copies see it too) */
+    PyObject *inherited_var; /* ContextVar: an Inherited, immutable, so that copies keep their own */
+    PyObject *adopt;         /* adopt(): give the current context a Task that follows its Inherited */
+    PyObject *discover;      /* discover(code) -> Unit */
+    PyObject *idle;          /* idle(): nobody listens any more; disarm */
+    PyObject *find;          /* find(handle): the slow way, when the table is not settled or mapped */
+    PyObject *enter;         /* enter(handle, device) -> a section, or None */
+    PyObject *leave;         /* leave(sections, idle) -> whether an idle entry was left */
+    PyObject *disable;       /* sys.monitoring.DISABLE */
+    Py_ssize_t extra;        /* index of the unit in a code object's extras */
+    uint64_t epoch;          /* any thread's cached task is void once this has moved */
+    uint64_t armed;          /* units of an older number have to be discovered again */
+    uint64_t process;        /* moves at fork: a task of another process is nobody's */
+    uint64_t task_ids;
+    Py_ssize_t sinks;        /* attached in the whole process */
+    Py_buffer header_buffer, entries_buffer;
+    table_t table;
+} state = {.extra = -1, .epoch = 1, .armed = 1};
+
+/* Why 3.11 traces this thread: how many sinks were attached in it. Freed when nobody points to it. */
+typedef struct {
+    Py_ssize_t references, wanted;
+} thread_t;
+
+typedef struct {
+    PyObject_HEAD
+    Py_buffer area_buffer, lost_buffer;
+    uint64_t *words;    /* [count, record ...] */
+    uint64_t capacity;  /* records */
+    uint64_t *lost;     /* counts what did not fit */
+    uint64_t scope;     /* one bit: units that have it are wanted */
+    int branch;         /* branch arms are wanted too */
+    PyObject *on_full;  /* on_full(): makes room, or does not; NULL for none */
+    int in_full, attached;
+    thread_t *thread;
+} SinkObject;
+
+typedef struct {
+    PyObject_HEAD
+    uint64_t id;
+    uint64_t process;
+    PyObject *context;  /* address of the Context that owns it: compared, and only while ... */
+    PyObject *owner;    /* ... this weak reference to it is alive */
+    Py_ssize_t nsinks, room;
+    SinkObject **sinks;
+} TaskObject;
+
+typedef struct {
+    PyObject_HEAD
+    unsigned long long handle, device;
+    char follow, live;
+    PyObject *outer; /* what the context had before: an Inherited, or None */
+} InheritedObject;
+
+/* Initial-exec: a general-dynamic variable costs 2 ns more at each event. Keep it small, the
+ * surplus of static TLS is. */
+static __thread struct {
+    PyThreadState *ts; /* NULL until watch_thread() sees to it that it will be when the state dies */
+    uint64_t version, epoch;
+    TaskObject *task;
+    thread_t *traced;
+    int adopting;
+} here __attribute__((tls_model("initial-exec")));
+
+static PyTypeObject SinkType, TaskType, UnitType, InheritedType;
+
+/* ------------------------------------------------------------------ the current task */
+
+static int is_alive(PyObject *reference)
+{
+#if PY_VERSION_HEX < 0x030d0000
+    return PyWeakref_GET_OBJECT(reference) != Py_None;
+#else
+    PyObject *object = NULL;
+    int alive = PyWeakref_GetRef(reference, &object) > 0;
+    Py_XDECREF(object);
+    return alive;
+#endif
+}
+
+/* Returns the task that belongs to the current context (borrowed), NULL if it has none. */
+static TaskObject *own_task(PyThreadState *ts)
+{
+    PyObject *value = NULL;
+    if (!state.task_var || PyContextVar_Get(state.task_var, NULL, &value) < 0 || !value) {
+        PyErr_Clear();
+        return NULL;
+    }
+    TaskObject *task = (TaskObject *)value;
+    Py_DECREF(value); /* the context keeps it */
+    /* A copied context holds its origin's task. An address can be used again, so the weak reference
+     * has to be alive as well. */
+    if (!PyObject_TypeCheck(value, &TaskType) || task->context != ts->context || !task->owner ||
+        task->process != state.process || !is_alive(task->owner))
+        return NULL;
+    return task;
+}
+
+static int follows(void)
+{
+    PyObject *value = NULL;
+    if (!state.inherited_var || PyContextVar_Get(state.inherited_var, NULL, &value) < 0 || !value) {
+        PyErr_Clear();
+        return 0;
+    }
+    int result = 0;
+    for (PyObject *i = value; Py_TYPE(i) == &InheritedType && !result; i = ((InheritedObject *)i)->outer)
+        result = ((InheritedObject *)i)->follow && ((InheritedObject *)i)->live;
+    Py_DECREF(value);
+    return result;
+}
+
+static void forget_state(PyObject *Py_UNUSED(capsule)) { here.ts = NULL; }
+
+/* Asking for the thread state costs as much as all else that an event does. A state clears its dictionary when it
+ * dies, in its own thread. Only an OS thread that lives on and gets another state would notice. */
+static void watch_thread(PyThreadState *ts)
+{
+    here.ts = NULL;
+    PyObject *dict = PyThreadState_GetDict(); /* borrowed */
+    PyObject *watch = dict ? PyCapsule_New(&state, NULL, forget_state) : NULL;
+    /* Replacing an older one calls forget_state(): set `ts` after that. */
+    if (watch && PyDict_SetItemString(dict, "pykcov._recorder", watch) == 0)
+        here.ts = ts;
+    Py_XDECREF(watch);
+    PyErr_Clear();
+}
+
+/* Calls a hook without touching the exception that may be on its way. Returns 0; or -1 with an exception that
+ * was raised into pykcov's Python code and is the program's: a signal handler's, KeyboardInterrupt. That
+ * there was no stack or memory left for the hook is not; then `lost` is set. */
+static int call_hook(PyObject *hook, PyObject *arg, int *lost)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *done = arg ? PyObject_CallOneArg(hook, arg) : PyObject_CallNoArgs(hook);
+    if (!done && (PyErr_ExceptionMatches(PyExc_RecursionError) || PyErr_ExceptionMatches(PyExc_MemoryError))) {
+        PyErr_Clear();
+        *lost = 1;
+    } else if (!done) {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+        return -1;
+    }
+    Py_XDECREF(done);
+    PyErr_Restore(type, value, traceback);
+    return 0;
+}
+
+/* Returns 0, or -1 with an exception as call_hook() does. */
+static int refresh(PyThreadState *ts)
+{
+    TaskObject *task = own_task(ts);
+    int lost = 0;
+    if (!task && !here.adopting && state.adopt && follows()) {
+        here.adopting = 1;
+        int failed = call_hook(state.adopt, NULL, &lost);
+        here.adopting = 0;
+        if (failed)
+            return -1;
+        task = own_task(ts);
+    }
+    if (!here.adopting) {
+        if (here.ts != ts)
+            watch_thread(ts);
+        here.task = task;
+        here.version = ts->context_ver;
+        here.epoch = state.epoch;
+    }
+    return 0;
+}
+
+static inline int current(TaskObject **task)
+{
+    if (!here.ts || here.version != here.ts->context_ver || here.epoch != state.epoch)
+        if (refresh(THIS_THREAD()) < 0)
+            return -1;
+    *task = here.task;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ append */
+
+static int make_room(SinkObject *sink)
+{
+    if (!sink->on_full || sink->in_full)
+        return 0;
+    int lost = 0;
+    sink->in_full = 1;
+    int failed = call_hook(sink->on_full, NULL, &lost);
+    sink->in_full = 0;
+    return failed;
+}
+
+static inline int append(SinkObject *sink, uint64_t pc)
+{
+    uint64_t *words = sink->words;
+    uint64_t count = __atomic_load_n(words, __ATOMIC_RELAXED);
+    int failed = 0;
+    if (count >= sink->capacity) {
+        Py_INCREF(sink); /* on_full may detach it */
+        failed = make_room(sink);
+        count = __atomic_load_n(words, __ATOMIC_RELAXED);
+        int attached = sink->attached;
+        if (attached && count >= sink->capacity)
+            __atomic_fetch_add(sink->lost, 1, __ATOMIC_RELAXED);
+        Py_DECREF(sink);
+        if (!attached || count >= sink->capacity)
+            return failed;
+    }
+    words[count + 1] = pc;
+    store(words, count + 1);
+    return failed;
+}
+
+/* Returns 0, or -1 with a signal handler's exception. The PC is recorded in either case. */
+static inline int record(TaskObject *task, uint64_t mask, uint64_t pc, int branch)
+{
+    int failed = 0;
+    for (Py_ssize_t i = 0; i < task->nsinks; i++) {
+        SinkObject *sink = task->sinks[i];
+        if ((sink->scope & mask) && (!branch || sink->branch) && append(sink, pc) < 0)
+            failed = -1;
+    }
+    return failed;
+}
+
+/* ------------------------------------------------------------------ Unit: the places of a code object */
+
+typedef struct {
+    uint32_t fall;              /* offset of the instruction that follows in sequence */
+    uint64_t taken, not_taken;  /* PC of the line that begins there, 0 for none */
+    uint64_t taken_arm, not_taken_arm;
+} jump_t;
+
+typedef struct {
+    PyObject_HEAD
+    uint64_t mask;  /* the scopes that it is in; 0: out of all */
+    uint64_t armed; /* state.armed when its events were set */
+    uint64_t entry;
+    long first; /* line of lines[0] */
+    unsigned long nlines;
+    const uint64_t *line_pcs;
+    Py_buffer lines, starts, jump_at, jumps, handlers;
+    int branch;
+} UnitObject;
+
+static void unit_free(UnitObject *u)
+{
+    PyBuffer_Release(&u->lines);
+    PyBuffer_Release(&u->starts);
+    PyBuffer_Release(&u->jump_at);
+    PyBuffer_Release(&u->jumps);
+    PyBuffer_Release(&u->handlers);
+    Py_TYPE(u)->tp_free((PyObject *)u);
+}
+
+static PyObject *unit_new(PyTypeObject *type, PyObject *args, PyObject *kw)
+{
+    static char *names[] = {"entry", "first", "lines", "starts", "jump_at", "jumps", "handlers", "branch", NULL};
+    UnitObject *u = (UnitObject *)type->tp_alloc(type, 0);
+    if (!u)
+        return NULL;
+    unsigned long long entry = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "|Kly*y*y*y*y*p", names, &entry, &u->first, &u->lines, &u->starts,
+                                     &u->jump_at, &u->jumps, &u->handlers, &u->branch)) {
+        Py_DECREF(u);
+        return NULL;
+    }
+    u->entry = entry;
+    u->line_pcs = u->lines.buf;
+    u->nlines = (unsigned long)u->lines.len / 8;
+    return (PyObject *)u;
+}
+
+static inline uint64_t at(const Py_buffer *table, Py_ssize_t i)
+{
+    return i >= 0 && i < table->len / (Py_ssize_t)sizeof(uint64_t) ? ((uint64_t *)table->buf)[i] : 0;
+}
+
+static inline uint64_t line_pc(const UnitObject *u, long line)
+{
+    unsigned long i = (unsigned long)(line - u->first);
+    return i < u->nlines ? u->line_pcs[i] : 0;
+}
+
+static const jump_t *jump_of(const UnitObject *u, Py_ssize_t offset)
+{
+    uint64_t i = at(&u->jump_at, offset / 2);
+    return i && (Py_ssize_t)(i * sizeof(jump_t)) <= u->jumps.len ? (jump_t *)u->jumps.buf + (i - 1) : NULL;
+}
+
+static PyMemberDef unit_members[] = {
+    {"mask", T_ULONGLONG, offsetof(UnitObject, mask), 0, "bits of the scopes that it is in"},
+    {"armed", T_ULONGLONG, offsetof(UnitObject, armed), 0, "arming under which its events were set"},
+    {"entry", T_ULONGLONG, offsetof(UnitObject, entry), READONLY, "PC of its entry"},
+    {"branch", T_INT, offsetof(UnitObject, branch), READONLY, "whether its arms are known"},
+    {NULL},
+};
+
+static PyTypeObject UnitType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Unit",
+    .tp_basicsize = sizeof(UnitObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = unit_new,
+    .tp_dealloc = (destructor)unit_free,
+    .tp_members = unit_members,
+};
+
+/* The code object that was asked for last: most events come from the one before. */
+static struct {
+    PyObject *code;
+    UnitObject *unit;
+} last;
+
+static void drop_unit(void *unit)
+{
+    last.code = NULL; /* its address may be another's soon */
+    Py_XDECREF((PyObject *)unit);
+}
+
+static UnitObject *unit_of_other(PyObject *code)
+{
+    void *unit = NULL;
+    if (GET_EXTRA(code, state.extra, &unit) < 0 || !unit)
+        return NULL;
+    last.code = code;
+    last.unit = unit;
+    return unit;
+}
+
+static inline UnitObject *unit_of(PyObject *code) { return code == last.code ? last.unit : unit_of_other(code); }
+
+/* Gives a code object that begins or goes on to run its unit. Returns NULL if there was no stack left to do that
+ * (the events until the next try are lost, and counted as one), or with an exception as call_hook() does. */
+static UnitObject *discover(PyObject *code)
+{
+    UnitObject *unit = unit_of(code);
+    if (unit && unit->armed == state.armed)
+        return unit;
+    int lost = 0;
+    TaskObject *task;
+    if (call_hook(state.discover, code, &lost) < 0 || current(&task) < 0)
+        return NULL;
+    for (Py_ssize_t i = 0; lost && task && i < task->nsinks; i++)
+        __atomic_fetch_add(task->sinks[i]->lost, 1, __ATOMIC_RELAXED);
+    return unit_of(code);
+}
+
+static PyObject *get_unit(PyObject *Py_UNUSED(module), PyObject *code)
+{
+    UnitObject *unit = PyCode_Check(code) ? unit_of(code) : NULL;
+    return Py_NewRef(unit ? (PyObject *)unit : Py_None);
+}
+
+static PyObject *set_unit(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *code, *unit;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyCode_Type, &code, &UnitType, &unit))
+        return NULL;
+    UnitObject *old = unit_of(code);
+    last.code = NULL;
+    if (SET_EXTRA(code, state.extra, Py_NewRef(unit)) < 0)
+        return NULL;
+    /* 3.11-3.13 do not free what was there before. */
+    Py_XDECREF((PyObject *)old);
+    Py_RETURN_NONE;
+}
+
+/* ------------------------------------------------------------------ the probes: events -> PCs */
+
+#if PY_VERSION_HEX >= 0x030c0000
+#include "_monitor312.h"
+#else
+#include "_trace311.h"
+#endif
+
+/* ------------------------------------------------------------------ Sink */
+
+static void sink_free(SinkObject *s)
+{
+    Py_XDECREF(s->on_full);
+    PyBuffer_Release(&s->area_buffer);
+    PyBuffer_Release(&s->lost_buffer);
+    Py_TYPE(s)->tp_free((PyObject *)s);
+}
+
+static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kw)
+{
+    static char *names[] = {"area", "capacity", "lost", "scope", "branch", "on_full", NULL};
+    SinkObject *s = (SinkObject *)type->tp_alloc(type, 0);
+    if (!s)
+        return NULL;
+    PyObject *on_full = Py_None;
+    unsigned long long capacity, scope;
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "w*Kw*K|pO", names, &s->area_buffer, &capacity, &s->lost_buffer,
+                                     &scope, &s->branch, &on_full)) {
+        Py_DECREF(s);
+        return NULL;
+    }
+    if (s->lost_buffer.len < 8 || s->area_buffer.len < 8 || capacity > (uint64_t)s->area_buffer.len / 8 - 1) {
+        PyErr_SetString(PyExc_ValueError, "the area is smaller than its capacity");
+        Py_DECREF(s);
+        return NULL;
+    }
+    s->words = s->area_buffer.buf;
+    s->lost = s->lost_buffer.buf;
+    s->capacity = capacity;
+    s->scope = scope;
+    s->on_full = on_full == Py_None ? NULL : Py_NewRef(on_full);
+    return (PyObject *)s;
+}
+
+static PyTypeObject SinkType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Sink",
+    .tp_basicsize = sizeof(SinkObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = sink_new,
+    .tp_dealloc = (destructor)sink_free,
+};
+
+/* ------------------------------------------------------------------ Task */
+
+static PyObject *task_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kw))
+{
+    TaskObject *t = (TaskObject *)type->tp_alloc(type, 0);
+    if (t) {
+        t->id = ++state.task_ids;
+        t->process = state.process;
+    }
+    return (PyObject *)t;
+}
+
+static int task_clear(TaskObject *t)
+{
+    Py_ssize_t n = t->nsinks;
+    t->nsinks = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (t->process == state.process)
+            state.sinks--;
+        release_thread(t->sinks[i]);
+        Py_DECREF(t->sinks[i]);
+    }
+    Py_CLEAR(t->owner);
+    return 0;
+}
+
+static int task_traverse(TaskObject *t, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(t));
+    Py_VISIT(t->owner);
+    return 0;
+}
+
+static void task_free(TaskObject *t)
+{
+    PyObject_GC_UnTrack(t);
+    state.epoch++;
+    task_clear(t);
+    PyMem_Free(t->sinks);
+    Py_TYPE(t)->tp_free((PyObject *)t);
+}
+
+/* Makes it the task of the current context, and calls `end` with the weak reference when that dies. */
+static PyObject *task_bind(TaskObject *t, PyObject *end)
+{
+    PyObject *token = PyContextVar_Set(state.task_var, (PyObject *)t);
+    if (!token)
+        return NULL;
+    Py_DECREF(token);
+    PyObject *context = THIS_THREAD()->context;
+    PyObject *owner = PyWeakref_NewRef(context, end);
+    if (!owner)
+        return NULL;
+    Py_XSETREF(t->owner, owner);
+    t->context = context;
+    state.epoch++;
+    Py_RETURN_NONE;
+}
+
+static PyObject *task_attach(TaskObject *t, PyObject *sink)
+{
+    if (Py_TYPE(sink) != &SinkType)
+        return PyErr_Format(PyExc_TypeError, "a Sink, not %s", Py_TYPE(sink)->tp_name);
+    if (t->nsinks == t->room) {
+        Py_ssize_t room = t->room ? 2 * t->room : 4;
+        SinkObject **sinks = PyMem_Resize(t->sinks, SinkObject *, room);
+        if (!sinks)
+            return PyErr_NoMemory();
+        t->sinks = sinks;
+        t->room = room;
+    }
+    t->sinks[t->nsinks++] = (SinkObject *)Py_NewRef(sink);
+    state.sinks++;
+    ((SinkObject *)sink)->attached = 1;
+    want_thread((SinkObject *)sink);
+    Py_RETURN_NONE;
+}
+
+static PyObject *task_detach(TaskObject *t, PyObject *sink)
+{
+    for (Py_ssize_t i = 0; i < t->nsinks; i++) {
+        if (t->sinks[i] != (SinkObject *)sink)
+            continue;
+        t->nsinks--;
+        memmove(&t->sinks[i], &t->sinks[i + 1], (size_t)(t->nsinks - i) * sizeof(SinkObject *));
+        if (t->process == state.process)
+            state.sinks--;
+        t->sinks[t->nsinks] = NULL;
+        ((SinkObject *)sink)->attached = 0;
+        release_thread((SinkObject *)sink);
+        Py_DECREF(sink);
+        Py_RETURN_TRUE;
+    }
+    Py_RETURN_FALSE;
+}
+
+static PyMethodDef task_methods[] = {
+    {"bind", (PyCFunction)task_bind, METH_O, NULL},
+    {"attach", (PyCFunction)task_attach, METH_O, NULL},
+    {"detach", (PyCFunction)task_detach, METH_O, NULL},
+    {NULL},
+};
+static PyMemberDef task_members[] = {
+    {"serial", T_ULONGLONG, offsetof(TaskObject, id), READONLY, "unique in its process"},
+    {NULL},
+};
+
+static PyTypeObject TaskType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Task",
+    .tp_basicsize = sizeof(TaskObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_new = task_new,
+    .tp_dealloc = (destructor)task_free,
+    .tp_traverse = (traverseproc)task_traverse,
+    .tp_clear = (inquiry)task_clear,
+    .tp_methods = task_methods,
+    .tp_members = task_members,
+};
+
+static PyObject *current_task(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    TaskObject *task = own_task(THIS_THREAD());
+    return Py_NewRef(task ? (PyObject *)task : Py_None);
+}
+
+/* ------------------------------------------------------------------ Inherited */
+
+static PyObject *inherited_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kw))
+{
+    unsigned long long handle, device;
+    int follow;
+    PyObject *outer;
+    if (!PyArg_ParseTuple(args, "KKpO", &handle, &device, &follow, &outer))
+        return NULL;
+    InheritedObject *i = (InheritedObject *)type->tp_alloc(type, 0);
+    if (i) {
+        i->handle = handle;
+        i->device = device;
+        i->follow = (char)follow;
+        i->live = 1;
+        i->outer = Py_NewRef(outer);
+    }
+    return (PyObject *)i;
+}
+
+static void inherited_free(InheritedObject *i)
+{
+    Py_XDECREF(i->outer);
+    Py_TYPE(i)->tp_free((PyObject *)i);
+}
+
+static PyMemberDef inherited_members[] = {
+    {"handle", T_ULONGLONG, offsetof(InheritedObject, handle), READONLY, "the common handle"},
+    {"device", T_ULONGLONG, offsetof(InheritedObject, device), READONLY, "sequence << 16 | slot of its session"},
+    {"follow", T_BOOL, offsetof(InheritedObject, follow), READONLY, "whoever inherits it is collected"},
+    {"live", T_BOOL, offsetof(InheritedObject, live), 0, "the session is not over"},
+    {"outer", T_OBJECT, offsetof(InheritedObject, outer), READONLY, "what the context had before, or None"},
+    {NULL},
+};
+
+static PyTypeObject InheritedType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Inherited",
+    .tp_basicsize = sizeof(InheritedObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = inherited_new,
+    .tp_dealloc = (destructor)inherited_free,
+    .tp_members = inherited_members,
+};
+
+#include "_remote.h"
+
+/* ------------------------------------------------------------------ words of areas */
+
+/* move(to, capacity, from, start, words) -> (moved, left): see _recorder.pyi. */
+static PyObject *move(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer to, from;
+    unsigned long long capacity, start, words;
+    if (!PyArg_ParseTuple(args, "w*Ky*KK", &to, &capacity, &from, &start, &words))
+        return NULL;
+    PyObject *result = NULL;
+    uint64_t *dst = to.buf, *src = from.buf;
+    if (words == 0 || to.len < 8 || from.len < 8 || capacity > ((uint64_t)to.len / 8 - 1) / words) {
+        PyErr_SetString(PyExc_ValueError, "the area is smaller than its capacity");
+        goto out;
+    }
+    uint64_t room = ((uint64_t)from.len / 8 - 1) / words, have = load(src), used = load(dst);
+    have = have < room ? have : room; /* a damaged count */
+    uint64_t pending = have > start ? have - start : 0;
+    uint64_t space = used < capacity ? capacity - used : 0;
+    uint64_t moved = pending < space ? pending : space;
+    if (moved) {
+        memcpy(dst + 1 + used * words, src + 1 + start * words, moved * words * 8);
+        store(dst, used + moved);
+    }
+    result = Py_BuildValue("KK", (unsigned long long)moved, (unsigned long long)(pending - moved));
+out:
+    PyBuffer_Release(&to);
+    PyBuffer_Release(&from);
+    return result;
+}
+
+/* add(words, value): atomically, for counters that several processes write without a lock. */
+static PyObject *add(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer words;
+    unsigned long long value;
+    if (!PyArg_ParseTuple(args, "w*K", &words, &value))
+        return NULL;
+    if (words.len >= 8)
+        __atomic_fetch_add((uint64_t *)words.buf, value, __ATOMIC_RELAXED);
+    PyBuffer_Release(&words);
+    Py_RETURN_NONE;
+}
+
+/* ------------------------------------------------------------------ the module */
+
+static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kw)
+{
+    static char *names[] = {"task_var", "inherited_var", "adopt",   "discover", "idle",
+                            "find",     "enter",         "leave", "disable",  NULL};
+    PyObject *new[9] = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
+                                     &new[5], &new[6], &new[7], &new[8]))
+        return NULL;
+    PyObject **slots[] = {&state.task_var, &state.inherited_var, &state.adopt, &state.discover, &state.idle,
+                          &state.find,     &state.enter,         &state.leave, &state.disable};
+    for (int i = 0; i < 9; i++)
+        if (new[i])
+            Py_XSETREF(*slots[i], Py_NewRef(new[i]));
+    Py_RETURN_NONE;
+}
+
+static PyObject *refresh_all(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    state.epoch++;
+    Py_RETURN_NONE;
+}
+
+static PyObject *rearm(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    return PyLong_FromUnsignedLongLong(++state.armed);
+}
+
+static PyObject *after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    state.process++;
+    state.epoch++;
+    state.sinks = 0;
+    forget_thread();
+    Py_RETURN_NONE;
+}
+
+static PyObject *sinks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    return PyLong_FromSsize_t(state.sinks);
+}
+
+static PyMethodDef methods[] = {
+    {"install", (PyCFunction)(void (*)(void))install, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"current_task", current_task, METH_NOARGS, NULL},
+    {"refresh", refresh_all, METH_NOARGS, NULL},
+    {"rearm", rearm, METH_NOARGS, NULL},
+    {"after_fork", after_fork, METH_NOARGS, NULL},
+    {"sinks", sinks, METH_NOARGS, NULL},
+    {"get_unit", get_unit, METH_O, NULL},
+    {"set_unit", set_unit, METH_VARARGS, NULL},
+    {"find", find, METH_O, NULL},
+    {"map_table", map_table, METH_VARARGS, NULL},
+    {"unmap_table", unmap_table, METH_NOARGS, NULL},
+    {"generation", generation, METH_NOARGS, NULL},
+    {"insert", insert, METH_VARARGS, NULL},
+    {"remove", remove_, METH_VARARGS, NULL},
+    {"move", move, METH_VARARGS, NULL},
+    {"add", add, METH_VARARGS, NULL},
+    PROBE_METHODS
+    {NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, .m_name = "pykcov._recorder", .m_size = -1, .m_methods = methods,
+};
+
+PyMODINIT_FUNC PyInit__recorder(void)
+{
+    struct {
+        const char *name;
+        PyTypeObject *type;
+    } types[] = {{"Task", &TaskType}, {"Sink", &SinkType}, {"Unit", &UnitType},
+                 {"Inherited", &InheritedType}, {"remote", &RemoteType} PROBE_TYPES};
+    PyObject *m = PyModule_Create(&module);
+    if (!m)
+        return NULL;
+    state.extra = REQUEST_EXTRA(drop_unit);
+    if (state.extra < 0) {
+        PyErr_SetString(PyExc_ImportError, "the interpreter has no room for another code extra");
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (PyType_Ready(types[i].type) < 0 || PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0)
+            return NULL;
+    return m;
+}

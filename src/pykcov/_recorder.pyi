@@ -1,0 +1,152 @@
+"""The hot path, in C. Buffers are of 64-bit words; a *key* is ``sequence << 16 | slot`` of a session."""
+
+import contextvars
+import types
+import weakref
+from collections.abc import Buffer, Callable
+from typing import Any, Self, final
+
+class Task:
+    """What the current context owns. ``bind`` makes it the context's and calls ``end`` when that dies."""
+
+    @property
+    def serial(self) -> int: ...
+    def bind(self, end: Callable[[weakref.ref[contextvars.Context]], object], /) -> None: ...
+    def attach(self, sink: Sink, /) -> None: ...
+    def detach(self, sink: Sink, /) -> bool: ...
+
+@final
+class Sink:
+    """Where a task's events go: ``area[0]`` counts the records behind it, at most ``capacity``.
+
+    What does not fit adds to ``lost[0]``, unless ``on_full()`` makes room. Only events of units that have
+    the ``scope`` bit are recorded, and branch arms only with ``branch``.
+    """
+
+    def __new__(
+        cls,
+        area: Buffer,
+        capacity: int,
+        lost: Buffer,
+        scope: int,
+        branch: bool = False,
+        on_full: Callable[[], object] | None = None,
+    ) -> Self: ...
+
+@final
+class Unit:
+    """The places of a code object: PCs by line, and by byte offset // 2. A PC of 0: nothing is recorded.
+
+    ``jumps`` are structs (u32 offset that follows in sequence, padding, u64 PC of the line if taken, if not,
+    u64 PC of the arm if taken, if not); ``jump_at`` has their numbers from 1. 3.11 marks its first instruction
+    in ``starts``.
+    """
+
+    mask: int
+    armed: int
+    entry: int
+    branch: int
+    def __new__(
+        cls,
+        entry: int = 0,
+        first: int = 0,
+        lines: Buffer = b"",
+        starts: Buffer = b"",
+        jump_at: Buffer = b"",
+        jumps: Buffer = b"",
+        handlers: Buffer = b"",
+        branch: bool = False,
+    ) -> Self: ...
+
+@final
+class Inherited:
+    """A common handle as a context has it; ``outer`` is what it had before."""
+
+    handle: int
+    device: int
+    follow: bool
+    live: bool
+    outer: Inherited | None
+    def __new__(cls, handle: int, device: int, follow: bool, outer: Inherited | None, /) -> Self: ...
+
+@final
+class remote:
+    """A context manager: the block is a section that works for whoever enabled ``handle``."""
+
+    def __new__(cls, handle: int) -> Self: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+        /,
+    ) -> None: ...
+
+def install(
+    *,
+    task_var: contextvars.ContextVar[Any] = ...,
+    inherited_var: contextvars.ContextVar[Inherited | None] = ...,
+    adopt: Callable[[], object] = ...,
+    discover: Callable[[types.CodeType], Unit] = ...,
+    idle: Callable[[], object] = ...,
+    find: Callable[[object], int | None] = ...,
+    enter: Callable[[int, int], object] = ...,
+    leave: Callable[[list[Any], int], bool] = ...,
+    disable: object = ...,
+) -> None:
+    """Set what C calls back."""
+
+def current_task() -> Task | None:
+    """Return the task that belongs to the current context, None if it has none of its own."""
+
+def refresh() -> None:
+    """Void what threads remember of their current task."""
+
+def rearm() -> int:
+    """Void what code objects were armed with; return the number of the new arming."""
+
+def after_fork() -> None:
+    """In a forked child: no task is this process's, nothing is attached."""
+
+def sinks() -> int:
+    """Return how many sinks are attached in this process."""
+
+def get_unit(code: types.CodeType, /) -> Unit | None: ...
+def set_unit(code: types.CodeType, unit: Unit, /) -> None: ...
+def find(handle: object, /) -> int | None:
+    """Return the key of the session that enabled ``handle``, None if nobody did."""
+
+def map_table(header: Buffer, entries: Buffer, /) -> None: ...
+def unmap_table() -> None: ...
+def generation() -> int:
+    """Return the generation of the table that is mapped."""
+
+def insert(handles: tuple[int, ...], key: int, /) -> int | None:
+    """Register all handles, or none and return the first that is taken."""
+
+def remove(handles: tuple[int, ...], key: int, /) -> None: ...
+def move(
+    to: Buffer, capacity: int, source: Buffer, start: int, words: int, /
+) -> tuple[int, int]:
+    """Append the records of an area from number ``start`` on to another; return (moved, left over).
+
+    ``capacity`` is what ``to`` can hold, in records of ``words`` words. Counts that cannot be are bounded.
+    """
+
+def add(words: Buffer, value: int, /) -> None:
+    """Add to ``words[0]``, atomically."""
+
+def traced() -> tuple[bool, Any]:
+    """3.11: whether ours traces this thread, and what it was put in front of."""
+
+def settle() -> None:
+    """3.11: go in front of the trace function that somebody has just set."""
+
+def on_start(*args: Any) -> Any: ...
+def on_resume(*args: Any) -> Any: ...
+def on_throw(*args: Any) -> Any: ...
+def on_line(*args: Any) -> Any: ...
+def on_instruction(*args: Any) -> Any: ...
+def on_jump(*args: Any) -> Any: ...
+def on_handler(*args: Any) -> Any: ...

@@ -1,0 +1,217 @@
+/* remote(handle): an annotation, at next to no cost while nobody listens; and the handle table for Python. */
+
+/* Returns NOT_LISTENED without an exception for what can't be a handle: nobody listens to that. */
+static find_t find_handle(PyObject *handle, PyObject **device)
+{
+    uint64_t found = 0;
+    unsigned long long value = PyLong_CheckExact(handle) ? PyLong_AsUnsignedLongLong(handle) : 0;
+    find_t result = UNSETTLED;
+    if (PyErr_Occurred())
+        PyErr_Clear();
+    else if (state.table.entries && value)
+        result = table_find(&state.table, value, &found);
+    if (result == NOT_LISTENED)
+        return NOT_LISTENED;
+    if (result == LISTENED) {
+        *device = PyLong_FromUnsignedLongLong(found);
+        return *device ? LISTENED : UNSETTLED;
+    }
+    /* Unusual: not mapped yet, not settled, an int's subclass, or not a handle at all. */
+    if (!state.find)
+        return NOT_LISTENED;
+    *device = PyObject_CallOneArg(state.find, handle);
+    if (!*device)
+        return UNSETTLED;
+    if (*device != Py_None)
+        return LISTENED;
+    Py_CLEAR(*device);
+    return NOT_LISTENED;
+}
+
+static PyObject *find(PyObject *Py_UNUSED(module), PyObject *handle)
+{
+    PyObject *device = NULL;
+    find_t result = find_handle(handle, &device);
+    if (result == UNSETTLED)
+        return NULL;
+    return result == LISTENED ? device : Py_NewRef(Py_None);
+}
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *handle;
+    PyObject *sections; /* list of the sections that it opened, NULL before the first */
+    Py_ssize_t idle;    /* how often it was entered while nobody listened, and not left */
+} RemoteObject;
+
+static PyObject *remote_new(PyTypeObject *type, PyObject *args, PyObject *kw)
+{
+    static char *names[] = {"handle", NULL};
+    PyObject *handle;
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "O:remote", names, &handle))
+        return NULL;
+    RemoteObject *r = (RemoteObject *)type->tp_alloc(type, 0);
+    if (r)
+        r->handle = Py_NewRef(handle);
+    return (PyObject *)r;
+}
+
+static PyObject *remote_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf, PyObject *names)
+{
+    if (PyVectorcall_NARGS(nargsf) != 1 || names)
+        return PyVectorcall_NARGS(nargsf) == 0 && names && PyTuple_GET_SIZE(names) == 1 &&
+                       PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "handle") == 0
+                   ? remote_vectorcall(type, args, 1, NULL)
+                   : PyErr_Format(PyExc_TypeError, "remote() takes one argument, the handle");
+    RemoteObject *r = (RemoteObject *)((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
+    if (r)
+        r->handle = Py_NewRef(args[0]);
+    return (PyObject *)r;
+}
+
+static void remote_free(RemoteObject *r)
+{
+    Py_CLEAR(r->handle);
+    Py_CLEAR(r->sections);
+    Py_TYPE(r)->tp_free((PyObject *)r);
+}
+
+static PyObject *remote_enter(RemoteObject *r, PyObject *Py_UNUSED(arg))
+{
+    PyObject *device = NULL, *section = NULL;
+    find_t result = find_handle(r->handle, &device);
+    if (result == UNSETTLED)
+        return NULL;
+    if (result == LISTENED) {
+        PyObject *args[] = {r->handle, device};
+        section = PyObject_Vectorcall(state.enter, args, 2, NULL);
+        Py_DECREF(device);
+        if (!section)
+            return NULL;
+    }
+    if (section && section != Py_None) {
+        if (!r->sections && !(r->sections = PyList_New(0))) {
+            Py_DECREF(section);
+            return NULL;
+        }
+        if (PyList_Append(r->sections, section) < 0) {
+            Py_DECREF(section);
+            return NULL;
+        }
+    } else
+        r->idle++;
+    Py_XDECREF(section);
+    return Py_NewRef(r);
+}
+
+static PyObject *remote_exit(RemoteObject *r, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
+{
+    if (!r->sections || PyList_GET_SIZE(r->sections) == 0) {
+        r->idle--;
+        Py_RETURN_NONE;
+    }
+    PyObject *left = PyObject_CallFunction(state.leave, "On", r->sections, r->idle);
+    if (!left)
+        return NULL;
+    if (left == Py_True)
+        r->idle--;
+    Py_DECREF(left);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef remote_methods[] = {
+    {"__enter__", (PyCFunction)remote_enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))remote_exit, METH_FASTCALL, NULL},
+    {NULL},
+};
+
+PyDoc_STRVAR(remote_doc,
+"remote(handle)\n--\n\n"
+"A context manager: the block is a section that works for whoever enabled ``handle``.\n\n"
+"``handle`` is a u64, or what common_handle() returned. If nobody in the namespace enabled it, nothing\n"
+"happens, at the cost of a function call and a memory read. It never raises: what cannot be a handle\n"
+"gives a KcovWarning. One object may be used again, nested, and by several threads at once.\n"
+"Source: kcov_remote_start / kcov_remote_stop of the patch.");
+
+static PyTypeObject RemoteType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov.remote",
+    .tp_basicsize = sizeof(RemoteObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT, /* no GC: nothing in it leads back to it, and it is cheaper */
+    .tp_doc = remote_doc,
+    .tp_new = remote_new,
+    .tp_vectorcall = remote_vectorcall,
+    .tp_dealloc = (destructor)remote_free,
+    .tp_methods = remote_methods,
+};
+
+/* The table, seen from registry.py: it holds the lock around insert() and remove(). */
+
+static PyObject *map_table(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer header, entries;
+    if (!PyArg_ParseTuple(args, "w*w*", &header, &entries))
+        return NULL;
+    uint64_t n = (uint64_t)entries.len / sizeof(entry_t);
+    if (header.len < HEADER_WORDS * 8 || n == 0 || (n & (n - 1))) {
+        PyBuffer_Release(&header);
+        PyBuffer_Release(&entries);
+        PyErr_SetString(PyExc_ValueError, "the number of entries is not a power of two");
+        return NULL;
+    }
+    PyBuffer_Release(&state.header_buffer);
+    PyBuffer_Release(&state.entries_buffer);
+    state.header_buffer = header;
+    state.entries_buffer = entries;
+    state.table = (table_t){header.buf, entries.buf, n - 1, load((uint64_t *)header.buf + HEADER_GENERATION)};
+    Py_RETURN_NONE;
+}
+
+static PyObject *unmap_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    state.table = (table_t){0};
+    PyBuffer_Release(&state.header_buffer);
+    PyBuffer_Release(&state.entries_buffer);
+    Py_RETURN_NONE;
+}
+
+static PyObject *generation(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    return PyLong_FromUnsignedLongLong(state.table.generation);
+}
+
+/* Makes the version odd for as long as the table is changed. A writer that died left it odd. */
+static void begin(void) { store(&state.table.header[HEADER_VERSION], state.table.header[HEADER_VERSION] | 1); }
+static void end(void) { store(&state.table.header[HEADER_VERSION], state.table.header[HEADER_VERSION] + 1); }
+
+static PyObject *change(PyObject *args, int insert)
+{
+    PyObject *handles;
+    unsigned long long device;
+    if (!PyArg_ParseTuple(args, "O!K", &PyTuple_Type, &handles, &device))
+        return NULL;
+    if (!state.table.entries)
+        return PyErr_Format(PyExc_ValueError, "no table is mapped");
+    Py_ssize_t n = PyTuple_GET_SIZE(handles), i, done = 0;
+    uint64_t *count = &state.table.header[HEADER_COUNT];
+    for (i = 0; i < n; i++)
+        if (PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(handles, i)) - 1 >= UINT64_MAX - 1 && PyErr_Occurred())
+            return NULL;
+    begin();
+    for (i = 0; i < n; i++) {
+        uint64_t handle = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(handles, i));
+        if (insert ? table_insert(&state.table, handle, device) : table_remove(&state.table, handle, device))
+            done++;
+        else if (insert)
+            break;
+    }
+    if (insert && i < n) /* all or nothing */
+        for (Py_ssize_t j = 0; j < i; j++)
+            table_remove(&state.table, PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(handles, j)), device);
+    else
+        store(count, *count + (uint64_t)(insert ? done : -done));
+    end();
+    return Py_NewRef(i < n ? PyTuple_GET_ITEM(handles, i) : Py_None);
+}
+
+static PyObject *insert(PyObject *Py_UNUSED(module), PyObject *args) { return change(args, 1); }
+static PyObject *remove_(PyObject *Py_UNUSED(module), PyObject *args) { return change(args, 0); }

@@ -1,0 +1,233 @@
+/* The probe of CPython 3.11: a C trace function, per thread.
+ *
+ * A trace function that is there already (coverage.py's, a debugger's) is kept and called first. The
+ * thread is traced as long as sinks are attached in it (`wanted`), and it stops by itself at its next
+ * event after another thread detached the last one.
+ *
+ * With branch=True frames are traced by instruction: the arm that a branch took is seen at the
+ * instruction that comes next in the same frame, so the branch waits for it on a small stack.
+ */
+#define PENDING 32
+
+typedef struct {
+    PyFrameObject *frame; /* compared, never looked into */
+    const jump_t *jump;
+    PyObject *code;       /* compared as well: a frame's address is used again */
+} pending_t;
+
+typedef struct {
+    PyObject_HEAD
+    thread_t *thread;
+    Py_tracefunc chained;  /* who was there before, or NULL */
+    PyObject *chained_arg;
+    int npending;
+    pending_t pending[PENDING];
+} TracerObject;
+
+static PyTypeObject TracerType;
+static int trace(PyObject *self, PyFrameObject *frame, int what, PyObject *arg);
+
+static void tracer_free(TracerObject *t)
+{
+    Py_XDECREF(t->chained_arg);
+    if (t->thread && --t->thread->references == 0)
+        PyMem_Free(t->thread);
+    Py_TYPE(t)->tp_free((PyObject *)t);
+}
+
+/* sys.settrace(sys.gettrace()) by somebody else must not lose us: it calls this as a trace function. */
+static PyObject *tracer_call(PyObject *self, PyObject *args, PyObject *Py_UNUSED(kw))
+{
+    (void)args;
+    PyThreadState *ts = THIS_THREAD();
+    if (ts->c_tracefunc != trace)
+        PyEval_SetTrace(trace, self);
+    Py_RETURN_NONE;
+}
+
+static PyTypeObject TracerType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Tracer",
+    .tp_basicsize = sizeof(TracerObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_dealloc = (destructor)tracer_free,
+    .tp_call = tracer_call,
+};
+
+/* Puts our trace function in front of whatever is there. */
+static void trace_this_thread(thread_t *thread)
+{
+    PyThreadState *ts = THIS_THREAD();
+    if (ts->c_tracefunc == trace)
+        return;
+    TracerObject *t = PyObject_New(TracerObject, &TracerType);
+    if (!t) {
+        PyErr_Clear();
+        return;
+    }
+    t->thread = thread;
+    thread->references++;
+    t->chained = ts->c_tracefunc;
+    t->chained_arg = Py_XNewRef(ts->c_traceobj);
+    t->npending = 0;
+    PyEval_SetTrace(trace, (PyObject *)t);
+    Py_DECREF(t);
+}
+
+/* Gives the thread back to who was there before. */
+static void leave_this_thread(void)
+{
+    PyThreadState *ts = THIS_THREAD();
+    if (ts->c_tracefunc != trace)
+        return;
+    TracerObject *t = (TracerObject *)Py_NewRef(ts->c_traceobj);
+    PyEval_SetTrace(t->chained, t->chained_arg);
+    Py_DECREF(t);
+}
+
+static void want_thread(SinkObject *sink)
+{
+    if (!here.traced) {
+        here.traced = PyMem_Calloc(1, sizeof(thread_t));
+        if (!here.traced)
+            return;
+        here.traced->references = 1; /* this thread's; not given back when it ends: 16 bytes */
+    }
+    sink->thread = here.traced;
+    sink->thread->references++;
+    sink->thread->wanted++;
+    trace_this_thread(here.traced);
+}
+
+static void release_thread(SinkObject *sink)
+{
+    thread_t *thread = sink->thread;
+    if (!thread)
+        return;
+    sink->thread = NULL;
+    if (--thread->wanted == 0 && thread == here.traced)
+        leave_this_thread();
+    if (--thread->references == 0)
+        PyMem_Free(thread);
+}
+
+/* In a forked child: what is attached is the parent's. */
+static void forget_thread(void)
+{
+    here.traced = NULL;
+    leave_this_thread();
+}
+
+/* Calls who was there before us. Returns -1 if that raised. */
+static int call_chained(TracerObject *t, PyFrameObject *frame, int what, PyObject *arg)
+{
+    PyThreadState *ts = THIS_THREAD();
+    int failed = t->chained(t->chained_arg, frame, what, arg);
+    if (ts->c_tracefunc == trace && ts->c_traceobj == (PyObject *)t)
+        return failed;
+    /* It took itself off (as Python's does when it raises) or put another one in. Stay in front. */
+    t->chained = ts->c_tracefunc;
+    Py_XSETREF(t->chained_arg, Py_XNewRef(ts->c_traceobj));
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyEval_SetTrace(trace, (PyObject *)t);
+    PyErr_Restore(type, value, traceback);
+    return failed;
+}
+
+static int trace_opcode(TracerObject *t, TaskObject *task, UnitObject *u, PyObject *code, PyFrameObject *frame)
+{
+    int offset = PyFrame_GetLasti(frame);
+    while (t->npending) {
+        pending_t *p = &t->pending[t->npending - 1];
+        if (p->frame != frame || p->code != code)
+            break;
+        t->npending--;
+        /* Neither: the branch raised, and this is a handler. */
+        const jump_t *j = p->jump;
+        uint64_t arm = (uint32_t)offset == j->fall ? j->not_taken_arm : j->taken_arm;
+        if (arm && !at(&u->handlers, offset / 2) && record(task, u->mask, arm, 1) < 0)
+            return -1;
+    }
+    uint64_t handler = at(&u->handlers, offset / 2);
+    if (handler && record(task, u->mask, handler, 1) < 0)
+        return -1;
+    const jump_t *jump = jump_of(u, offset);
+    if (jump && t->npending < PENDING)
+        t->pending[t->npending++] = (pending_t){frame, jump, code};
+    return 0;
+}
+
+static int trace_event(TracerObject *t, PyObject *code, PyFrameObject *frame, int what)
+{
+    TaskObject *task;
+    if (what == PyTrace_EXCEPTION || what > PyTrace_OPCODE)
+        return 0;
+    if (what == PyTrace_RETURN) {
+        while (t->npending && t->pending[t->npending - 1].frame == frame)
+            t->npending--;
+        return 0;
+    }
+    if (current(&task) < 0)
+        return -1;
+    if (!task || !task->nsinks)
+        return 0;
+    UnitObject *u = what == PyTrace_OPCODE ? unit_of(code) : discover(code);
+    if (!u)
+        return PyErr_Occurred() ? -1 : 0;
+    if (!u->mask)
+        return 0;
+    switch (what) {
+    case PyTrace_CALL:
+        if (u->branch && PyObject_SetAttrString((PyObject *)frame, "f_trace_opcodes", Py_True) < 0)
+            return -1;
+        /* A generator that goes on is called too: only the first instruction is an entry. */
+        if (at(&u->starts, PyFrame_GetLasti(frame) / 2))
+            return record(task, u->mask, u->entry, 0);
+        return 0;
+    case PyTrace_LINE: {
+        uint64_t pc = line_pc(u, PyFrame_GetLineNumber(frame));
+        return pc ? record(task, u->mask, pc, 0) : 0;
+    }
+    case PyTrace_OPCODE:
+        return trace_opcode(t, task, u, code, frame);
+    }
+    return 0;
+}
+
+static int trace(PyObject *self, PyFrameObject *frame, int what, PyObject *arg)
+{
+    TracerObject *t = (TracerObject *)Py_NewRef(self);
+    int failed = t->chained ? call_chained(t, frame, what, arg) : 0;
+    if (!failed && t->thread->wanted == 0) {
+        leave_this_thread();
+    } else if (!failed) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        failed = trace_event(t, (PyObject *)code, frame, what);
+        Py_DECREF(code);
+    }
+    Py_DECREF(t);
+    return failed;
+}
+
+/* traced() -> the trace function that ours was put in front of: (True, object or None), or (False, None). */
+static PyObject *traced(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    PyThreadState *ts = THIS_THREAD();
+    if (ts->c_tracefunc != trace)
+        return Py_BuildValue("OO", Py_False, Py_None);
+    PyObject *chained = ((TracerObject *)ts->c_traceobj)->chained_arg;
+    return Py_BuildValue("OO", Py_True, chained ? chained : Py_None);
+}
+
+/* settle(): somebody has set another trace function; go in front of it again if this thread is wanted. */
+static PyObject *settle(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    if (here.traced && here.traced->wanted)
+        trace_this_thread(here.traced);
+    Py_RETURN_NONE;
+}
+
+#define PROBE_METHODS                      \
+    {"traced", traced, METH_NOARGS, NULL}, \
+    {"settle", settle, METH_NOARGS, NULL},
+#define PROBE_TYPES , {"Tracer", &TracerType}

@@ -1,0 +1,94 @@
+"""Every number that pykcov shares with the kernel's kcov. Nobody else writes one.
+
+Source: the patch "kcov: remote coverage support", include/uapi/linux/kcov.h, and Linux 6.1 for the
+subsystems. A *word* is 64 bits.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from errno import EFAULT, EINVAL
+
+from .errors import KcovError
+
+KCOV_INIT_TRACE = 0x80086301
+KCOV_ENABLE = 0x6364
+KCOV_DISABLE = 0x6365
+KCOV_REMOTE_ENABLE = 0x40186366
+
+TRACE_PC = 0
+TRACE_CMP = 1
+
+# The kernel's internal "not supported", which kcov returns to user space (not EOPNOTSUPP).
+ENOTSUPP = 524
+
+# Words. INIT_TRACE takes 2 ... INT_MAX / 8.
+MIN_SIZE = 2
+MAX_SIZE = (2**31 - 1) // 8
+
+# Words of one record, by mode.
+RECORD_WORDS = {TRACE_PC: 1, TRACE_CMP: 4}
+
+KCOV_REMOTE_MAX_HANDLES = 0x10000
+MAX_HANDLE = 2**64 - 1
+# The patch: 0000000000000000 - 0000ffffffffffff are common handles.
+MAX_COMMON_HANDLE = 0x0000_FFFF_FFFF_FFFF
+
+SUBSYSTEM_COMMON = 0x00 << 56
+SUBSYSTEM_USB = 0x01 << 56
+_SUBSYSTEM_MASK = 0xFF << 56
+_INSTANCE_MASK = 0xFFFF_FFFF
+
+# struct kcov_remote_arg: u32 trace_mode, area_size, num_handles, 4 bytes of padding, u64 common_handle.
+_REMOTE_ARG = struct.Struct("=IIIxxxxQ")
+_NUM_HANDLES = struct.Struct("=8xI")
+
+
+def capacity(size: int, mode: int = TRACE_PC) -> int:
+    """Return how many records an area of ``size`` words holds beside its count word."""
+    return (size - 1) // RECORD_WORDS[mode]
+
+
+def remote_handle(subsystem: int, instance: int) -> int:
+    """Return the handle of one instance of a subsystem, in Linux 6.1's format.
+
+    ``subsystem`` is SUBSYSTEM_COMMON or SUBSYSTEM_USB (the top byte of the handle), ``instance`` a
+    32-bit number. Raises KcovError EINVAL where the kernel's ``kcov_remote_handle`` returns 0.
+    """
+    if subsystem & ~_SUBSYSTEM_MASK or not 0 <= instance <= _INSTANCE_MASK:
+        raise KcovError(
+            EINVAL,
+            f"remote_handle: subsystem {subsystem:#x}, instance {instance:#x}: "
+            "a subsystem is the top byte of 64 bits, an instance has 32 bits",
+        )
+    return subsystem | instance
+
+
+def pack_remote_arg(
+    trace_mode: int, area_size: int, handles: Iterable[int] = (), common_handle: int = 0
+) -> bytes:
+    """Return ``struct kcov_remote_arg`` as KCOV_REMOTE_ENABLE takes it (24 + 8 n bytes)."""
+    handles = tuple(handles)
+    head = _REMOTE_ARG.pack(trace_mode, area_size, len(handles), common_handle)
+    return head + struct.pack(f"={len(handles)}Q", *handles)
+
+
+def unpack_remote_arg(arg: bytes | bytearray | memoryview) -> tuple[int, int, tuple[int, ...], int]:
+    """Return ``(trace_mode, area_size, handles, common_handle)``, checked in the kernel's order.
+
+    Raises KcovError EFAULT if the bytes end too early, EINVAL if there are too many handles.
+    """
+    call = "ioctl KCOV_REMOTE_ENABLE"
+    if len(arg) < _NUM_HANDLES.size:
+        raise KcovError(EFAULT, f"{call}: {len(arg)} bytes end before num_handles")
+    (count,) = _NUM_HANDLES.unpack_from(arg)
+    if count > KCOV_REMOTE_MAX_HANDLES:
+        raise KcovError(EINVAL, f"{call}: {count} handles, at most {KCOV_REMOTE_MAX_HANDLES}")
+    if len(arg) < _REMOTE_ARG.size + 8 * count:
+        raise KcovError(
+            EFAULT, f"{call}: {len(arg)} bytes, {_REMOTE_ARG.size + 8 * count} for {count} handles"
+        )
+    trace_mode, area_size, _, common_handle = _REMOTE_ARG.unpack_from(arg)
+    handles = struct.unpack_from(f"={count}Q", arg, _REMOTE_ARG.size)
+    return trace_mode, area_size, handles, common_handle

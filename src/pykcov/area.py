@@ -1,0 +1,149 @@
+"""Buffers of 64-bit words in shared memory, and the pool of those that sections record into.
+
+An area's file is a header and then the words: word 0 is the count, the records follow. Files are made at
+their full size, mapped and touched once, and used again, because the first touch of a page of shared
+memory costs more than filling it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .namespace import Namespace, this_process
+
+__all__ = ["Area", "Head", "Pool"]
+
+MAGIC = 0x766F636B79700002
+_PAGE = 4096
+_META = 1024  # byte of the header where the description begins, JSON
+
+
+class Head:
+    """Words of an area's header."""
+
+    MAGIC = 0
+    BYTES = 1  # of the header itself: where the words begin
+    SIZE = 2  # words
+    LOST = 3  # events that did not fit in this area
+    RECORDS = 4  # how many section records the file has room for, behind the words
+    RECORDED = 5  # how many were made
+    PID = 6  # the process that writes here
+    STARTED = 7
+    DEVICE = 8  # whose section is open: its session's key, 0 for none
+    HANDLE = 9
+    MOVED = 10  # records of this area that are in the device's already
+    META = 11  # bytes of the description
+    TOLD = 12  # of the lost, those that the device has counted
+
+
+# Words of one section record: handle, pid, tid, task, start, end, began, ended, 64 bytes of the thread's name.
+RECORD_WORDS = 16
+
+
+class Area:
+    """One buffer of ``size`` words, and what its header says.
+
+    ``words`` is the buffer, format ``Q``; ``head`` are the words of the header (Head).
+    """
+
+    __slots__ = ("_map", "head", "lost", "name", "namespace", "records", "size", "words")
+
+    def __init__(self, namespace: Namespace, name: str, *, at_least: int = _PAGE) -> None:
+        """Map an area that is there. Raises KcovError EUCLEAN if it is not one."""
+        self._bind(namespace, name, namespace.map(name, at_least))
+
+    @classmethod
+    def create(
+        cls, namespace: Namespace, name: str, size: int, *, records: int = 0, about: object = None
+    ) -> Area:
+        """Make an area of ``size`` words with room for ``records`` section records.
+
+        ``about`` is kept in the header as JSON. Raises KcovError ENOMEM if there is no space.
+        """
+        text = json.dumps(about).encode()
+        header = -(-(_META + len(text)) // _PAGE) * _PAGE
+        made = namespace.create(name, header + 8 * (size + records * RECORD_WORDS))
+        with memoryview(made).cast("Q") as words:
+            words[Head.BYTES] = header
+            words[Head.SIZE] = size
+            words[Head.RECORDS] = records
+            words[Head.PID], words[Head.STARTED] = this_process()
+            words[Head.META] = len(text)
+            words[Head.MAGIC] = MAGIC
+        made[_META : _META + len(text)] = text
+        self = cls.__new__(cls)
+        self._bind(namespace, name, made)
+        return self
+
+    def _bind(self, namespace: Namespace, name: str, mapped: Any) -> None:
+        self.namespace = namespace
+        self.name = name
+        self._map = mapped
+        every = memoryview(mapped)[: len(mapped) // 8 * 8].cast("Q")
+        start, self.size = every[Head.BYTES] // 8, every[Head.SIZE]
+        end = start + self.size + every[Head.RECORDS] * RECORD_WORDS
+        if every[Head.MAGIC] != MAGIC or start < _PAGE // 8 or self.size < 1 or end > len(every):
+            raise namespace.damaged(name, "not an area")
+        self.head = every[: _PAGE // 8]
+        self.lost = self.head[Head.LOST :]
+        self.words = every[start : start + self.size]
+        self.records = every[start + self.size : end]
+
+    @property
+    def about(self) -> Any:
+        """The description in the header. Raises KcovError EUCLEAN if it is damaged."""
+        text = self._map[_META : min(_META + self.head[Head.META], self.head[Head.BYTES])]
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise self.namespace.damaged(self.name, "its description is not JSON") from None
+
+    def unlink(self) -> None:
+        """Remove the file. The memory stays for as long as somebody has it mapped."""
+        self.namespace.unlink(self.name)
+
+
+class Pool:
+    """The areas of this process that sections record into; at most KEEP words wait for use.
+
+    The kernel's pool never shrinks. ``get`` and ``put`` may be called by any thread.
+    """
+
+    KEEP = 1 << 22
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._free: dict[int, list[Area]] = {}
+        self._waiting = 0
+        self._made = 0
+
+    def get(self, size: int) -> Area:
+        """Return an empty area of ``size`` words. Raises KcovError ENOMEM."""
+        try:
+            area = self._free[size].pop()
+            self._waiting -= size
+            return area
+        except (KeyError, IndexError):
+            pass
+        self._made += 1
+        pid, started = this_process()
+        name = f"section.{pid}.{started}.{self._made}"
+        return Area.create(self._namespace, name, size)
+
+    def put(self, area: Area) -> None:
+        """Take an area back."""
+        if self._waiting + area.size > self.KEEP:
+            area.unlink()
+            return
+        area.words[0] = 0
+        self._waiting += area.size
+        self._free.setdefault(area.size, []).append(area)
+
+    def clear(self) -> None:
+        """Remove the files that wait for use."""
+        while self._free:
+            _, areas = self._free.popitem()
+            for area in areas:
+                area.unlink()
+        self._waiting = 0

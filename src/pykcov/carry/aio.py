@@ -1,0 +1,44 @@
+"""asyncio: a task inherits by its context, which asyncio copies; only 3.11 needs help.
+
+There a thread is traced from when something begins to collect in it, and a callback that comes from another
+thread (call_soon_threadsafe, run_coroutine_threadsafe) may be the first that does.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from asyncio.base_events import BaseEventLoop
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from .. import task
+from ..remote import adopt
+
+__all__ = ["install"]
+
+
+def install() -> None:
+    """Put the carrier into ``BaseEventLoop.call_soon_threadsafe``, on 3.11."""
+    if sys.version_info >= (3, 12):
+        return
+    original = BaseEventLoop.call_soon_threadsafe
+
+    @functools.wraps(original)
+    def call_soon_threadsafe(
+        loop: BaseEventLoop,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: Context | None = None,
+    ) -> Any:
+        if task.inherited() is not None:
+            callback = functools.partial(_adopted, callback)
+        return original(loop, callback, *args, context=context)
+
+    BaseEventLoop.call_soon_threadsafe = call_soon_threadsafe  # type: ignore[assignment]
+
+
+def _adopted(callback: Callable[..., Any], *args: Any) -> Any:
+    adopt()
+    return callback(*args)

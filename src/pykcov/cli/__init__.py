@@ -1,0 +1,88 @@
+"""The command ``pykcov``: one module per subcommand, each with ``main(argv) -> exit status``.
+
+What a user got wrong is one line on standard error and exit status 2, never a traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import KcovError
+
+__all__ = ["main"]
+
+COMMANDS = ("run", "report", "doctor")
+
+HELP = """\
+usage: pykcov run [options] (SCRIPT | -m MODULE) [ARGS...]
+       pykcov report [--pcs] [FILE]
+       pykcov doctor [--clean]
+
+pykcov records which lines of a Python program were executed, in order: by the whole program, by one
+thread or asyncio task, or by one request and whatever threads work for it.
+
+  run      run a program as `python` would, write its trace and print a summary
+  report   print the summary of a trace again, or its PCs in order of execution
+  doctor   say which probe is in use and why, what devices are open, and what is stale
+
+`pykcov COMMAND --help` explains a command.  `pykcov --version` prints the version.
+
+examples:
+  pykcov run prog.py input.txt          everything that prog.py executes, into pykcov.trace
+  pykcov run -m pytest tests            a module, as `python -m`
+  pykcov run --source src --branch -o one.trace prog.py
+                                        only files below src, with the arms that branches take
+  pykcov report one.trace               the table of files
+  pykcov report one.trace --pcs | head  the first PCs, where they are in the source, in order
+"""
+
+SIGPIPE_STATUS = 128 + 13  # what a shell shows for a program that a closed pipe has ended
+INTERRUPT_STATUS = 128 + 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return the exit status; ``argv`` is by default sys.argv[1:].
+
+    ``run`` may also end with KeyboardInterrupt, when the program that it ran did.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments else ""
+    if command in COMMANDS:
+        return _run(command, arguments[1:])
+    if command in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if command in ("-V", "--version"):
+        from .. import __version__
+
+        print(f"pykcov {__version__}")
+        return 0
+    if command:
+        print(f"pykcov: no such command: {command!r} (see pykcov --help)", file=sys.stderr)
+    else:
+        print(HELP, end="", file=sys.stderr)
+    return 2
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    module = importlib.import_module(f"{__name__}.{command}")
+    try:
+        status: int = module.main(arguments)
+        if command != "run":  # what the program printed is flushed at exit, as always
+            sys.stdout.flush()
+    except KcovError as error:
+        print(f"pykcov: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # `| head` has what it wanted. The interpreter flushes once more at exit: let that go
+        # nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SIGPIPE_STATUS
+    except KeyboardInterrupt:
+        if command == "run":
+            raise
+        return INTERRUPT_STATUS
+    return status

@@ -1,0 +1,372 @@
+"""``pykcov run``: run a program as ``python`` would, write its trace and print a summary.
+
+The program must not notice. It gets the ``sys.argv``, ``sys.path[0]`` and ``__main__`` module that
+the interpreter would have given it, its uncaught exception looks as it always does, and it ends
+with its own exit status. What cannot be hidden: ``sys.orig_argv``, and the frames of this module
+below the program's own in ``traceback.print_stack()``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import builtins
+import contextlib
+import os
+import pkgutil
+import runpy
+import sys
+from collections.abc import Sequence
+from importlib.machinery import (
+    BuiltinImporter,
+    PathFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
+from types import CodeType, ModuleType
+from typing import NamedTuple, TextIO
+
+from .. import report, tracefile
+from ..collect import collect
+from ..report.text import shown
+from ..trace import Trace
+
+__all__ = ["DEFAULT_OUTPUT", "Target", "execute", "main"]
+
+DEFAULT_OUTPUT = "pykcov.trace"
+
+EPILOG = """\
+SCRIPT is a file, a directory or zip file with a __main__.py, or - for standard input. What follows
+SCRIPT or MODULE belongs to the program.
+
+The trace is written when the program ends: after its other threads and its atexit handlers, and
+also if it failed or was interrupted. It is lost if the program is killed or ends itself with
+os._exit() or exec(). The summary goes to standard error. The exit status is the program's own; if
+that is 0 but the trace could not be written, it is 2.
+
+examples:
+  pykcov run prog.py --verbose          everything of your own that prog.py executes
+  pykcov run --source src,lib -m app    only files below src and lib
+  pykcov run --handle 0x42 server.py    also sections that other processes annotate with 0x42
+"""
+
+
+class Target(NamedTuple):
+    """What to run: a module if ``is_module``, else a path or '-'; and the program's arguments."""
+
+    name: str
+    arguments: tuple[str, ...] = ()
+    is_module: bool = False
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``pykcov run``: return the program's exit status, or 2 for wrong usage.
+
+    KeyboardInterrupt, already shown, if the program was interrupted.
+    """
+    parser = _parser()
+    try:
+        options = parser.parse_args(argv)
+        target = _target(parser, options)
+    except SystemExit as stop:  # --help is 0, a mistake is 2
+        return int(stop.code or 0)
+    recording = Recording(options)
+    try:
+        recording.status = execute(target)
+    except KeyboardInterrupt:
+        # It has been shown. Let the interpreter end as it does on Ctrl-C: by the signal, after its
+        # clean-up.
+        sys.excepthook = _show_nothing
+        raise
+    return recording.status
+
+
+class Recording:
+    """A collection around all that the program does until its last atexit handler."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Start to collect. KcovError if that, or to write the trace later, is impossible."""
+        self.output = os.path.abspath(options.output)  # the program may change the directory
+        self.root = os.getcwd()
+        self.shown = None if options.quiet else sys.stderr  # the program may change that, too
+        self.errors = sys.stderr
+        self.process = os.getpid()
+        self.status = 1
+        tracefile.check_writable(self.output)
+        self.open = contextlib.ExitStack()
+        self.collection = self.open.enter_context(
+            collect(
+                options.handle,
+                source=options.source,
+                include=options.include,
+                omit=options.omit,
+                branch=options.branch,
+            )
+        )
+        # At exit the interpreter waits for threads, then calls the atexit handlers from the last to
+        # the first: the program's, then this one, then those of pykcov's own modules.
+        atexit.register(self.finish)
+
+    def finish(self) -> None:
+        """Close the collection, write the trace, print the summary. Never raises."""
+        if os.getpid() != self.process:
+            return  # a forked child has come to the end: the trace is its parent's
+        saved = False
+        try:
+            self.open.close()
+            trace = self.collection.trace
+            try:
+                trace.save(self.output)
+                saved = True
+            except OSError as error:
+                _say(self.errors, f"pykcov: {error.strerror or error}")
+            if self.shown is not None:
+                self._summarize(trace, self.shown, saved=saved)
+        except BaseException as error:  # whatever the program did to the interpreter: one line
+            if not saved:
+                _say(self.errors, f"pykcov: no trace was written: {type(error).__name__}: {error}")
+        if not saved and self.status == 0:
+            _exit_now(2)
+
+    def _summarize(self, trace: Trace, out: TextIO, *, saved: bool) -> None:
+        out.write("\n")
+        report.summary(trace, out, root=self.root)
+        if not trace:
+            _say(out, "nothing that was executed is in scope: see --source and --include")
+        if saved:
+            _say(out, f"trace written to {shown(self.output, self.root)}")
+
+
+def execute(target: Target) -> int:
+    """Run the target in this thread as the program of this process, and return its exit status.
+
+    An uncaught exception is shown as the interpreter shows it, without frames of pykcov.
+    KeyboardInterrupt is shown likewise and raised again, for the interpreter to end by it. Threads
+    and atexit handlers are left to the interpreter's own end.
+    """
+    program = sys.modules["__main__"] = _main_module()
+    error: BaseException
+    try:
+        if target.is_module:
+            _run_module(target)
+        else:
+            _run_path(target, program)
+        return 0
+    except SystemExit as stop:
+        error = stop
+    except BaseException as uncaught:
+        error = uncaught
+    # Outside of `except`, where a hook finds no exception being handled and its own gets no
+    # context.
+    if isinstance(error, SystemExit):
+        return _exit_status(error)
+    status = _show(error)
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    return status
+
+
+def _run_module(target: Target) -> None:
+    sys.argv = ["-m", *target.arguments]
+    _set_path(os.getcwd())
+    # What `python -m` itself calls, so that even the frames below the program are the same.
+    runpy._run_module_as_main(target.name)  # type: ignore[attr-defined]
+
+
+def _run_path(target: Target, program: ModuleType) -> None:
+    sys.argv = [target.name, *target.arguments]
+    path = os.path.join(os.getcwd(), target.name)
+    if target.name != "-" and pkgutil.get_importer(path) is not None:  # a directory, a zip file
+        _set_path(path, always=True)
+        runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined]
+        return
+    names = program.__dict__
+    if target.name == "-":
+        _set_path("")
+        names.update(__loader__=BuiltinImporter, __file__="<stdin>", __cached__=None)
+        code = compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True)
+    else:
+        _set_path(os.path.dirname(os.path.realpath(path)))
+        loader = SourcelessFileLoader if path.endswith(".pyc") else SourceFileLoader
+        names.update(__loader__=loader("__main__", path), __file__=path, __cached__=None)
+        code = _code(path)
+    exec(code, names)
+
+
+def _code(path: str) -> CodeType:
+    try:
+        with open(path, "rb") as file:
+            if path.endswith(".pyc"):
+                code: CodeType | None = pkgutil.read_code(file)
+                if code is None:
+                    raise RuntimeError("Bad magic number in .pyc file")
+                return code
+            source = file.read()
+    except OSError as error:
+        reason = f"[Errno {error.errno}] {error.strerror}"
+        print(f"pykcov: can't open file {path!r}: {reason}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return compile(source, path, "exec", dont_inherit=True)
+
+
+def _main_module() -> ModuleType:
+    """Return a new ``__main__`` with the names, and their order, that the interpreter's own has."""
+    program = ModuleType("__main__")
+    program.__dict__.update(__annotations__={}, __builtins__=builtins)
+    return program
+
+
+def _set_path(entry: str, *, always: bool = False) -> None:
+    """Put the program's entry of sys.path in the place of pykcov's; with -P there is none."""
+    if not sys.flags.safe_path:
+        sys.path[:1] = [entry]
+    elif always:
+        sys.path.insert(0, entry)
+    else:
+        return
+    _give_way(entry)
+
+
+def _give_way(entry: str) -> None:
+    """Forget the modules that we imported where the program has its own, a secrets.py say.
+
+    Ours go on with what they hold. Built-in and frozen modules, and the codecs, come first for
+    every program; a directory without __init__.py comes last.
+    """
+    tops = {name.partition(".")[0] for name in sys.modules} - {"__main__", "encodings", "pykcov"}
+    for top in tops:
+        spec = getattr(sys.modules.get(top), "__spec__", None)
+        if spec is None or spec.origin in ("built-in", "frozen"):
+            continue
+        own = PathFinder.find_spec(top, [entry])
+        if own is not None and own.origin is not None and own.origin != spec.origin:
+            for name in list(sys.modules):
+                if name == top or name.startswith(f"{top}."):
+                    del sys.modules[name]
+
+
+def _exit_status(stop: SystemExit) -> int:
+    """Do what the interpreter does with an uncaught SystemExit."""
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code
+    text = ""
+    with contextlib.suppress(Exception):
+        text = str(stop.code)
+    _say(sys.stderr, text)
+    return 1
+
+
+def _show(error: BaseException) -> int:
+    """Do what the interpreter does with an uncaught exception, but without our frames."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == _show.__code__.co_filename:
+        trace = trace.tb_next
+    error.__traceback__ = trace
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+    hook = getattr(sys, "excepthook", None)
+    if hook is None:
+        _say(sys.stderr, "sys.excepthook is missing")
+        hook = sys.__excepthook__
+    try:
+        hook(type(error), error, trace)
+        return 1
+    except SystemExit as stop:
+        return _exit_status(stop)
+    except BaseException as failure:
+        second = failure
+    if second.__traceback__ is not None:
+        second.__traceback__ = second.__traceback__.tb_next
+    _say(sys.stderr, "Error in sys.excepthook:")
+    sys.__excepthook__(type(second), second, second.__traceback__)
+    _say(sys.stderr, "\nOriginal exception was:")
+    sys.__excepthook__(type(error), error, trace)
+    return 1
+
+
+def _show_nothing(*_: object) -> None:
+    pass
+
+
+def _say(stream: TextIO | None, text: str) -> None:
+    """Write a line to standard error, which the program may have closed or removed."""
+    stream = stream or sys.__stderr__
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=stream, flush=True)
+
+
+def _exit_now(status: int) -> None:
+    """End with ``status`` out of an atexit handler, where nothing else changes the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(status)
+
+
+def _target(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Target:
+    if options.module is not None:
+        words, is_module = options.module, True
+    else:
+        words, is_module = options.program, False
+        if words[:1] == ["--"]:
+            words = words[1:]
+    if not words:
+        parser.error("a SCRIPT or -m MODULE is required")
+    return Target(words[0], tuple(words[1:]), is_module)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "pykcov run",
+        usage="pykcov run [options] (SCRIPT | -m MODULE) [ARGS...]",
+        description="Run a program as `python` would, and record which of its lines were executed, "
+        "in order.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+    def add_names(option: str, text: str) -> None:
+        parser.add_argument(
+            option, action="extend", type=names, default=[], metavar="NAMES", help=text
+        )
+
+    add_names("--source", "record only these directories, packages or modules; a,b or repeated")
+    add_names("--include", "record only files that match these patterns; a,b or repeated")
+    add_names("--omit", "do not record files that match these patterns; a,b or repeated")
+    parser.add_argument(
+        "--branch", action="store_true", help="also record which arm each branch takes"
+    )
+    parser.add_argument(
+        "--handle",
+        action="append",
+        type=handle,
+        default=[],
+        metavar="H",
+        help="also record sections that are annotated with this handle, in any process; repeatable",
+    )
+    parser.add_argument(
+        "-o", "--output", default=DEFAULT_OUTPUT, metavar="FILE", help="default: %(default)s"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print no summary")
+    parser.add_argument("-m", dest="module", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+# argparse puts the names of these into its messages: "invalid handle value: 'x'".
+
+
+def names(text: str) -> list[str]:
+    return [name for word in text.split(",") if (name := word.strip())]
+
+
+def handle(text: str) -> int:
+    number = int(text, 0)
+    if not 0 < number < 1 << 64:
+        raise ValueError
+    return number

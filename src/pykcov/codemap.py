@@ -1,0 +1,213 @@
+"""Source file <-> range of PCs, the same in all processes of a namespace.
+
+The file ``codemap`` is a log that only grows: one line for each new range, ``CRC32 JSON``. A source file, by
+its path and the digest of its text, has a PC for each of its lines; what else is a place in it (the entry
+of a code object, a branch arm) gets a PC when it is first seen. Whoever needs a range that is not there
+appends it under the code map's lock, so all processes have the same.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import logging
+import os
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from . import namespace
+from .namespace import Namespace
+
+__all__ = ["PYTHON_PC_BASE", "CodeMap", "Place", "SourceFile", "get", "place"]
+
+log = logging.getLogger("pykcov")
+
+# No address of a user-space program or of a kernel has these top bits, with 4 or 5 levels of page tables.
+PYTHON_PC_BASE = 0x7079_0000_0000_0000
+_END = 0x707A_0000_0000_0000
+_FIRST = PYTHON_PC_BASE + 0x1000
+# How far to skip where a damaged record hides which PCs are taken.
+_SKIP = 1 << 24
+
+Key = tuple[Any, ...]
+
+
+class Place(NamedTuple):
+    """One place in Python code: what a PC names."""
+
+    kind: str  # 'line', 'entry', 'arm'
+    file: str
+    line: int
+    function: str
+    column: int | None = None
+    end_line: int | None = None
+    end_column: int | None = None
+    arm: str = ""
+
+
+class SourceFile:
+    """The PCs of one version of one source file: ``base + n`` is line n."""
+
+    __slots__ = ("base", "functions", "name", "nlines", "places")
+
+    def __init__(
+        self, name: str, base: int, nlines: int, functions: Sequence[tuple[str, int, int]]
+    ) -> None:
+        self.name = name
+        self.base = base
+        self.nlines = nlines
+        # (qualified name, first line, last line); an inner one comes after its outer one
+        self.functions = functions
+        self.places: dict[Key, int] = {}
+
+    def function_at(self, line: int) -> str:
+        """Return the qualified name of the innermost function whose body has the line."""
+        inner = "<module>"
+        for name, first, last in self.functions:
+            if first < line <= last or (first == line == last):
+                inner = name
+        return inner
+
+
+class CodeMap:
+    """The namespace's code map, as far as this process has read it."""
+
+    def __init__(self, space: Namespace) -> None:
+        self._namespace = space
+        self._fd = space.open("codemap", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        self._read = 0
+        self._next = _FIRST
+        self._files: dict[tuple[str, str], SourceFile] = {}
+        self._by_base: dict[int, SourceFile] = {}
+        self._starts: list[int] = []
+        self._ranges: list[tuple[int, SourceFile, list[Key] | None]] = []
+
+    def file(
+        self, name: str, digest: str, nlines: int, functions: Sequence[tuple[str, int, int]]
+    ) -> SourceFile:
+        """Return the range of a source file of ``nlines`` lines, making it if it is new."""
+        found = self._files.get((name, digest))
+        if found is None:
+            with self._namespace.codemap_lock:
+                self._load()
+                found = self._files.get((name, digest))
+                if found is None:
+                    self._append(
+                        {"f": name, "d": digest, "n": nlines + 1, "fn": [list(f) for f in functions]}
+                    )
+                    found = self._files[name, digest]
+        return found
+
+    def places(self, file: SourceFile, keys: Sequence[Key]) -> list[int]:
+        """Return the PCs of places in a file, in the order of ``keys``, making those that are new.
+
+        A key is ``(kind, function, line, column, end line, end column, arm)``.
+        """
+        if not all(key in file.places for key in keys):
+            with self._namespace.codemap_lock:
+                self._load()
+                new = [key for key in dict.fromkeys(keys) if key not in file.places]
+                if new:
+                    self._append({"of": file.base, "n": len(new), "p": new})
+        return [file.places[key] for key in keys]
+
+    def place(self, pc: int) -> Place | None:
+        """Return the place that a PC names, None if the map does not have it."""
+        if not PYTHON_PC_BASE <= pc < _END:
+            return None
+        found = self._look_up(pc)
+        if found is None:
+            with self._namespace.codemap_lock:
+                self._load()
+            found = self._look_up(pc)
+        return found
+
+    def _look_up(self, pc: int) -> Place | None:
+        at = bisect.bisect_right(self._starts, pc) - 1
+        if at < 0:
+            return None
+        count, file, keys = self._ranges[at]
+        offset = pc - self._starts[at]
+        if offset >= count:
+            return None
+        if keys is None:
+            return Place("line", file.name, offset, file.function_at(offset))
+        kind, function, line, column, end_line, end_column, arm = keys[offset][:7]
+        return Place(kind, file.name, line, function, column, end_line, end_column, arm)
+
+    def _append(self, record: dict[str, Any]) -> None:
+        """Write one record and take it in. Must be called with the lock held, after _load()."""
+        record["b"] = self._next
+        text = json.dumps(record, separators=(",", ":")).encode()
+        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        end = os.fstat(self._fd).st_size
+        if end > self._read:  # a writer died in the middle of a line
+            line = b"\n" + line
+        try:
+            written = os.write(self._fd, line)
+        except OSError as error:
+            written = 0
+            log.warning("code map of %s: %s", self._namespace.path, error)
+        if written != len(line):
+            # No space: this process goes on with PCs that the others will not know.
+            os.truncate(self._fd, end)
+            self._take(record)
+            return
+        self._read = end + written
+        self._take(record)
+
+    def _load(self) -> None:
+        """Take in what other processes have appended. Must be called with the lock held."""
+        size = os.fstat(self._fd).st_size
+        if size <= self._read:
+            return
+        data = os.pread(self._fd, size - self._read, self._read)
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            if not line:
+                continue
+            crc, _, text = line.partition(b" ")
+            try:
+                if int(crc, 16) != zlib.crc32(text):
+                    raise ValueError(line[:40])
+                self._take(json.loads(text))
+            except (ValueError, KeyError, TypeError):
+                log.warning("code map of %s: a record is damaged", self._namespace.path)
+                self._next += _SKIP
+
+    def _take(self, record: dict[str, Any]) -> None:
+        base, count = record["b"], record["n"]
+        if base < self._next:
+            raise ValueError("ranges overlap")
+        keys: list[Key] | None = None
+        if "f" in record:
+            file = SourceFile(
+                record["f"], base, count - 1, [(str(n), int(a), int(b)) for n, a, b in record["fn"]]
+            )
+            self._files[record["f"], record["d"]] = file
+            self._by_base[base] = file
+        else:
+            file = self._by_base[record["of"]]
+            keys = [tuple(key) for key in record["p"]]
+            file.places.update(zip(keys, range(base, base + count), strict=True))
+        self._starts.append(base)
+        self._ranges.append((count, file, keys))
+        self._next = base + count
+
+
+_current: CodeMap | None = None
+
+
+def get() -> CodeMap:
+    """Return the code map of this process's namespace, opening it the first time."""
+    global _current
+    if _current is None:
+        _current = CodeMap(namespace.get())
+    return _current
+
+
+def place(pc: int) -> Place | None:
+    """Return the place that a Python PC names; None if this namespace does not know it."""
+    return get().place(pc)

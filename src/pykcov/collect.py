@@ -1,0 +1,158 @@
+"""collect(): the coverage that one block of code causes, in whichever thread or task.
+
+It is a device, remote-enabled with the caller's handles and a common handle of its own; the block itself is
+a section of that, and whatever the block causes inherits the common handle and is a section too.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from array import array
+from collections.abc import Iterable
+from errno import EEXIST, EINVAL
+from types import TracebackType
+from typing import Self
+
+from . import codemap, device, probes, remote, task
+from .area import Area, Head
+from .errors import KcovError
+from .scope import Scope
+from .trace import SectionRecord, Trace
+
+__all__ = ["collect", "read_records"]
+
+# Words that stay in memory; what is more goes to an unnamed file.
+_IN_MEMORY = 1 << 23
+_RECORDS = 4096
+
+
+class collect:  # noqa: N801 (it reads as the verb that it is)
+    """Collect what a ``with`` block executes and everything that it causes.
+
+    That is: the block itself; tasks and threads created in it and the jobs that it submits to executors (also
+    to pools that were started long before); the sections, in any thread, that are annotated with one of
+    ``handles``; and those that are annotated with the block's own common handle, ``c.handle``.
+
+    ``source``, ``include`` and ``omit`` choose the files as coverage.py's do. ``branch=True`` records branch arms
+    too. ``area_size`` is the size in words of a section's area, and of the device's: a full one is emptied by
+    this process, so nothing is dropped in it. Several may be open at once, nested or not; each gets its own.
+    Raises KcovError EEXIST if a handle is in use, EINVAL for what is not a handle.
+    """
+
+    def __init__(
+        self,
+        handles: int | Iterable[int] = (),
+        *,
+        source: Iterable[str] = (),
+        include: Iterable[str] = (),
+        omit: Iterable[str] = (),
+        branch: bool = False,
+        area_size: int = 1 << 16,
+    ) -> None:
+        self._handles = (handles,) if isinstance(handles, int) else tuple(handles)
+        self._scope = Scope(source, include, omit)
+        self._branch = branch
+        self._area_size = area_size
+        self._device: device.Device | None = None
+        self._section: remote.Section | None = None
+        self._token: object = None
+        self._trace: Trace | None = None
+        self._records: list[SectionRecord] = []
+        self._words = 0
+        self.handle = 0
+
+    def __enter__(self) -> Self:
+        if self._device is not None or self._trace is not None:
+            raise KcovError(EINVAL, "collect: it can be entered once")
+        opened = device.Device(self._scope, branch=self._branch, sections=_RECORDS)
+        try:
+            opened.init_trace(self._area_size)
+            self._spool = tempfile.SpooledTemporaryFile(max_size=8 * _IN_MEMORY)  # noqa: SIM115
+            self._area: Area = opened.area()
+            self._enable(opened)
+        except BaseException:
+            opened.close()
+            raise
+        self._device = opened
+        self._token = opened.pass_on(follow=True)
+        self._section = remote.enter(self.handle, opened.key(), implicit=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        opened = self._device
+        assert opened is not None
+        if self._section is not None:
+            self._section.leave()
+        task.reset(self._token)
+        opened.end_collect()
+        self._trace = self._read(opened)
+        opened.close()
+        self._spool.close()
+        self._device = None
+
+    @property
+    def trace(self) -> Trace:
+        """What was collected so far; after the block, all of it."""
+        if self._trace is not None:
+            return self._trace
+        if self._device is None:
+            raise KcovError(EINVAL, "collect: nothing is collected before the block begins")
+        self._device.sync()
+        return self._read(self._device)
+
+    def _enable(self, opened: device.Device) -> None:
+        while True:
+            # Never a number that anybody would choose by hand.
+            self.handle = (1 << 46) | secrets.randbits(46)
+            try:
+                opened.collect(self._area_size, self._handles, self.handle, self._drain)
+                return
+            except KcovError as error:
+                if error.errno != EEXIST or f"{self.handle:#x}" not in str(error):
+                    raise
+
+    def _drain(self) -> None:
+        """Empty the device's area. Must be called with the device's lock held."""
+        words = self._area.words
+        count = min(words[0], len(words) - 1)
+        self._records.extend(read_records(self._area, self._words))
+        self._area.head[Head.RECORDED] = 0
+        self._spool.write(words[1 : count + 1])
+        self._words += count
+        words[0] = 0
+
+    def _read(self, opened: device.Device) -> Trace:
+        with opened.lock():
+            self._drain()
+            self._spool.seek(0)
+            pcs = array("Q", self._spool.read())
+            self._spool.seek(0, 2)
+        return make_trace(pcs, tuple(self._records), opened.dropped)
+
+
+def read_records(area: Area, offset: int = 0) -> list[SectionRecord]:
+    """Return the section records of a device's area, their positions moved by ``offset`` words."""
+    records = []
+    for at in range(0, 16 * min(area.head[Head.RECORDED], area.head[Head.RECORDS]), 16):
+        words = area.records[at : at + 16]
+        handle, pid, tid, number, start, end, began, ended = words[:8]
+        thread = bytes(words[8:]).rstrip(b"\0").decode(errors="replace")
+        records.append(
+            SectionRecord(
+                handle, pid, tid, thread, number, start + offset, end + offset, began, ended
+            )
+        )
+    return records
+
+
+def make_trace(pcs: array[int], sections: tuple[SectionRecord, ...], dropped: int) -> Trace:
+    """Return the Trace of these PCs, with the places that they name."""
+    known = ((pc, codemap.place(pc)) for pc in set(pcs))
+    places = {pc: found for pc, found in known if found is not None}
+    return Trace(pcs, places=places, sections=sections, dropped=dropped, probe=probes.name())

@@ -1,0 +1,509 @@
+"""The device: open, init_trace, mmap, enable, remote_enable, disable, close. The state machine, all of it.
+
+Verbs, states and errors are those of the patch and of Linux 6.1 (docs/kernel-differences.md has the
+exceptions). The state is in the registry's slot and belongs to the namespace; only this file changes a mode.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import warnings
+from collections.abc import Callable, Iterable
+from errno import EBADF, EBUSY, EEXIST, EINVAL, ENOTTY
+from types import TracebackType
+from typing import Self
+
+from . import _recorder, abi, carry, namespace, probes, registry, remote, task
+from .abi import TRACE_CMP, TRACE_PC
+from .area import Area
+from .errors import KcovError
+from .namespace import this_process
+from .registry import Mode, Word
+from .scope import Scope
+from .task import Task
+
+__all__ = ["Device", "open"]
+
+log = logging.getLogger("pykcov")
+
+
+def open(  # noqa: A001 (the field's word)
+    *,
+    source: Iterable[str] = (),
+    include: Iterable[str] = (),
+    omit: Iterable[str] = (),
+    branch: bool = False,
+    sections: int = 0,
+) -> Device:
+    """Open a new device.
+
+    ``source``, ``include``, ``omit`` say which files are recorded, as coverage.py's do. With ``branch`` the arm
+    that each branch takes is recorded too. ``sections`` is how many section records the device has
+    room for (who recorded what: Trace.sections).
+    """
+    return Device(Scope(source, include, omit), branch=branch, sections=sections)
+
+
+class Device:
+    """One open device: what an open file of ``/sys/kernel/debug/kcov`` is.
+
+    Words are 64 bits. Every verb raises KcovError with the kernel's errno; EBADF once it is closed.
+    Use it in a ``with`` statement: its end closes.
+    """
+
+    def __init__(self, scope: Scope, *, branch: bool = False, sections: int = 0) -> None:
+        self._closed = True
+        self._registry = registry.get()
+        self._scope = scope
+        self._branch = branch
+        self._records = sections
+        self._area: Area | None = None
+        self._sink: _recorder.Sink | None = None
+        self._handles: tuple[int, ...] = ()
+        self._inherited: _recorder.Inherited | None = None
+        self.number = self._registry.claim()
+        self._slot = self._registry.slot(self.number)
+        self._file = self._registry.next_file()
+        self._slot[Word.SERIAL] = self._file
+        self._lock = self._registry.namespace.device_lock(self.number)
+        self._pid = this_process()[0]
+        self._closed = False
+        _open_devices[self._file] = self
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else Mode(self._slot[Word.MODE]).name
+        return f"<pykcov.Device {self.number} {state}>"
+
+    # -- the verbs
+
+    def init_trace(self, size: int) -> None:
+        """Set the size of the area: ``size`` words, 2 ... 2^31/8 - 1.
+
+        Errors: EINVAL bad size, EBUSY already set, ENOMEM no space in shared memory.
+        Source: KCOV_INIT_TRACE.
+        """
+        call = "init_trace"
+        self._check_open(call)
+        size = _number(call, "size", size)
+        if not abi.MIN_SIZE <= size <= abi.MAX_SIZE:
+            raise KcovError(
+                EINVAL, f"{call}: {size} words: from {abi.MIN_SIZE} to {abi.MAX_SIZE} can be had"
+            )
+        with self._lock:
+            self._check_there(call)
+            if self._slot[Word.MODE] != Mode.DISABLED:
+                raise KcovError(
+                    EBUSY, f"{call}: device {self.number} has {self._slot[Word.SIZE]} words already"
+                )
+            self._area = Area.create(
+                self._registry.namespace,
+                registry.area_name(self._file),
+                size,
+                records=self._records,
+                about={"scope": self._scope.to_json(), "branch": self._branch},
+            )
+            self._slot[Word.FILE] = self._file
+            self._slot[Word.SIZE] = size
+            self._slot[Word.MODE] = Mode.INIT
+
+    def mmap(self, length: int | None = None, offset: int = 0) -> memoryview:
+        """Return the area, shared memory, as a writable memoryview of ``size`` words (format ``Q``).
+
+        Word 0 is the count. All calls return the same memory, which outlives the device. ``length`` in
+        bytes has to be that of the area, ``offset`` 0, else EINVAL; EINVAL before init_trace.
+        """
+        self._check_open("mmap")
+        if not self._has_area():
+            raise KcovError(EINVAL, f"mmap: device {self.number} has no area before init_trace")
+        area = self.area()
+        size = 8 * area.size
+        if offset or length not in (None, size):
+            raise KcovError(
+                EINVAL, f"mmap: {length} bytes from {offset}: the area has {size} bytes from 0"
+            )
+        return area.words[:]
+
+    def enable(self, mode: int = TRACE_PC) -> None:
+        """Collect from the calling task, straight into the area.
+
+        Errors: EINVAL not after init_trace, enabled already, or no such mode; EBUSY this task owns another
+        local device; 524 TRACE_CMP. Source: KCOV_ENABLE.
+        """
+        call = "enable"
+        self._check_open(call)
+        mode = _number(call, "mode", mode)
+        owner = task.current()
+        with self._lock:
+            self._check_init(call)
+            if owner.local is not None:
+                raise _busy(call, "local", owner.local)
+            self._slot[Word.MODE] = _get_mode(call, mode)
+            self._set_owner(owner)
+        assert self._area is not None
+        self._sink = _recorder.Sink(
+            self._area.words,
+            abi.capacity(self._area.size),
+            self._slot[Word.DROPPED :],
+            probes.bit(self._scope, branch=self._branch),
+            self._branch,
+        )
+        owner.local = self
+        owner.own()
+        owner.attach(self._sink)
+        probes.arm()
+
+    def remote_enable(
+        self,
+        *,
+        trace_mode: int = TRACE_PC,
+        area_size: int,
+        handles: Iterable[int] = (),
+        common_handle: int = 0,
+    ) -> None:
+        """Collect from the sections that are annotated with one of the handles.
+
+        Each section records into an area of ``area_size`` words of its own. ``common_handle`` (0: none) becomes
+        the calling task's, and is inherited by the tasks that it creates.
+        Errors, and then nothing stays registered: EINVAL not after init_trace, enabled already, no such mode,
+        more than 0x10000 handles, handle 0, a common handle above 0000ffffffffffff, an area that holds no
+        record; EBUSY this task owns another remote device; EEXIST a handle is in use in the namespace.
+        Source: KCOV_REMOTE_ENABLE.
+        """
+        self._check_open("remote_enable")
+        asked = tuple(_number("remote_enable", "handle", handle) for handle in handles)
+        if len(asked) > abi.KCOV_REMOTE_MAX_HANDLES:
+            raise KcovError(
+                EINVAL,
+                f"remote_enable: {len(asked)} handles, at most {abi.KCOV_REMOTE_MAX_HANDLES}",
+            )
+        owner = task.current()
+        self._remote_enable(
+            trace_mode, area_size, asked, _number("remote_enable", "common_handle", common_handle), owner
+        )
+        owner.remote = self
+        owner.own()
+        if common_handle:
+            self.pass_on(follow=False)
+
+    def disable(self, arg: int = 0) -> None:
+        """Stop collecting: the handles are free again, the area keeps what it has.
+
+        Sections that are open are dropped; sync() brings them in before.
+        Errors: EINVAL if the calling task does not own the device, or ``arg`` is not 0. Source: KCOV_DISABLE.
+        """
+        call = "disable"
+        self._check_open(call)
+        owner = _recorder.current_task()
+        if arg != 0:
+            raise KcovError(EINVAL, f"{call}: the argument is {arg!r}, not 0")
+        if not isinstance(owner, Task) or self not in (owner.local, owner.remote):
+            raise KcovError(
+                EINVAL, f"{call}: this task does not own device {self.number}: {self._state()}"
+            )
+        self._disable(owner)
+
+    def ioctl(self, request: int, arg: int | bytes | bytearray | memoryview = 0) -> int:
+        """Do what the kernel's request of that number does; return 0.
+
+        ``arg`` is a number, or for KCOV_REMOTE_ENABLE the bytes of ``struct kcov_remote_arg``.
+        Errors: the verb's, ENOTTY no such request, EFAULT bytes that end too early.
+        """
+        call = "ioctl"
+        self._check_open(call)
+        if request == abi.KCOV_REMOTE_ENABLE:
+            if isinstance(arg, int):
+                raise KcovError(errno.EFAULT, f"{call}: struct kcov_remote_arg is expected, as bytes")
+            trace_mode, area_size, handles, common_handle = abi.unpack_remote_arg(arg)
+            self.remote_enable(
+                trace_mode=trace_mode,
+                area_size=area_size,
+                handles=handles,
+                common_handle=common_handle,
+            )
+        elif request == abi.KCOV_INIT_TRACE:
+            self.init_trace(_number(call, "size", arg))
+        elif request == abi.KCOV_ENABLE:
+            self.enable(_number(call, "mode", arg))
+        elif request == abi.KCOV_DISABLE:
+            self.disable(_number(call, "argument", arg))
+        else:
+            raise KcovError(ENOTTY, f"{call}: {request:#x} is not a request of kcov")
+        return 0
+
+    def sync(self) -> None:
+        """Bring in what the open sections of this process have recorded so far; they go on."""
+        self._check_open("sync")
+        session = remote.session(self.key())
+        if session is not None:
+            for section in list(session.sections):
+                section.flush()
+
+    def close(self) -> None:
+        """Close the device. Closing twice is fine.
+
+        A task that has it enabled goes on collecting into the area until it ends, as with the kernel's.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._release()
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._closed
+
+    @property
+    def dropped(self) -> int:
+        """How many events did not fit, in the area or in a section's, since the device was opened."""
+        self._check_open("dropped")
+        return int(self._slot[Word.DROPPED])
+
+    def __enter__(self) -> Self:
+        self._check_open("with")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    # -- for collect() and task.py
+
+    def collect(
+        self,
+        area_size: int,
+        handles: tuple[int, ...],
+        common_handle: int,
+        drain: Callable[[], None],
+    ) -> None:
+        """Remote-enable for a block of code instead of a task; ``drain`` empties a full area."""
+        self._remote_enable(TRACE_PC, area_size, handles, common_handle, None, drain)
+
+    def area(self) -> Area:
+        """Return the area. Must be called after init_trace."""
+        assert self._area is not None
+        return self._area
+
+    def lock(self) -> namespace.Lock:
+        """Return the lock that guards the device and its area."""
+        return self._lock
+
+    def key(self) -> int:
+        """Return the key of the current session."""
+        return registry.session_key(self.number, self._slot[Word.SEQUENCE])
+
+    def end_collect(self) -> None:
+        """Bring in all open sections and disable, whichever task calls."""
+        with self._lock:
+            session = remote.session(self.key())
+            if session is not None:
+                for section in list(session.sections):
+                    section.finish()
+            self._disable(None)
+
+    def pass_on(self, *, follow: bool) -> object:
+        """Make the common handle the current task's; with ``follow``, its children are collected."""
+        carry.install()
+        key = self.key()
+        self._inherited = _recorder.Inherited(
+            self._slot[Word.COMMON_HANDLE], key, follow, task.inherited()
+        )
+        return task.inherit(self._inherited)
+
+    def task_exit(self, owner: Task) -> None:
+        """The owner has ended: as if it had disabled (kcov_task_exit)."""
+        self._disable(owner)
+
+    # -- the state machine
+
+    def _remote_enable(
+        self,
+        trace_mode: int,
+        area_size: int,
+        handles: tuple[int, ...],
+        common_handle: int,
+        owner: Task | None,
+        drain: Callable[[], None] | None = None,
+    ) -> None:
+        call = "remote_enable"
+        with self._lock:
+            self._check_init(call)
+            if owner is not None and owner.remote is not None:
+                raise _busy(call, "remote", owner.remote)
+            mode = _get_mode(call, trace_mode)
+            _check_remote(call, trace_mode, area_size, handles, common_handle)
+            every = (*handles, common_handle) if common_handle else handles
+            slot = self._slot
+            slot[Word.MODE] = mode
+            slot[Word.REMOTE] = 1
+            slot[Word.REMOTE_SIZE] = area_size
+            slot[Word.COMMON_HANDLE] = common_handle
+            self._set_owner(owner)
+            assert self._area is not None
+            remote.add_session(
+                remote.Session(self.key(), self._area, self._scope, branch=self._branch, drain=drain)
+            )
+            try:
+                taken = self._registry.add(self.number, every)
+            except BaseException:
+                self._reset()
+                raise
+            if taken is not None:
+                self._reset()
+                raise KcovError(EEXIST, f"{call}: handle {taken:#x} is in use")
+            self._handles = every
+            log.debug("%s: device %d, %d handles", call, self.number, len(every))
+
+    def _disable(self, owner: Task | None) -> None:
+        with self._lock:
+            if self._sink is not None and owner is not None:
+                owner.detach(self._sink)
+                self._sink = None
+            self._reset()
+        if owner is not None:
+            if owner.local is self:
+                owner.local = None
+            else:
+                owner.remote = None
+            owner.release()
+        if self._inherited is not None:
+            self._inherited.live = False
+            self._inherited = None
+        probes.settle()
+        if self._closed:
+            self._release()
+
+    def _reset(self) -> None:
+        """Back to INIT, with a new sequence (kcov_reset, kcov_remote_reset)."""
+        slot = self._slot
+        session = remote.end_session(self.key())
+        if slot[Word.HANDLES]:
+            if self._handles:
+                self._registry.remove(self.number, self._handles)
+            else:
+                self._registry.remove_all(self.number)
+        self._handles = ()
+        slot[Word.REMOTE] = slot[Word.REMOTE_SIZE] = slot[Word.COMMON_HANDLE] = 0
+        self._set_owner(None)
+        slot[Word.SEQUENCE] += 1
+        slot[Word.MODE] = Mode.INIT
+        if session is not None:
+            # Their words would be dropped when they stop: the sequence has moved.
+            for section in list(session.sections):
+                section.finish()
+
+    def _release(self) -> None:
+        """The last reference is gone: free the slot and the file, unless a task still collects."""
+        _open_devices.pop(self._file, None)
+        with self._lock:
+            mine = self._slot[Word.SERIAL] == self._file and self._pid == this_process()[0]
+            if mine and self._slot[Word.MODE] in (Mode.DISABLED, Mode.INIT):
+                self._registry.release(self.number)
+            elif mine:
+                _closed_enabled[self._file] = self
+
+    def _set_owner(self, owner: Task | None) -> None:
+        slot = self._slot
+        slot[Word.OWNER_TASK] = 0 if owner is None else owner.serial
+        slot[Word.OWNER_PID], slot[Word.OWNER_STARTED] = (0, 0) if owner is None else this_process()
+
+    # -- checks
+
+    def _check_open(self, call: str) -> None:
+        if self._closed:
+            raise KcovError(EBADF, f"{call}: device {self.number} is closed")
+
+    def _check_there(self, call: str) -> None:
+        if self._slot[Word.SERIAL] != self._file:
+            raise KcovError(EBADF, f"{call}: device {self.number} was closed by who opened it")
+
+    def _check_init(self, call: str) -> None:
+        self._check_there(call)
+        slot = self._slot
+        if slot[Word.OWNER_PID] and not namespace.is_alive(
+            slot[Word.OWNER_PID], slot[Word.OWNER_STARTED]
+        ):
+            self._reset()
+        if slot[Word.MODE] != Mode.INIT:
+            raise KcovError(EINVAL, f"{call}: device {self.number} is not ready: {self._state()}")
+        self._has_area()
+
+    def _has_area(self) -> bool:
+        """Tell whether the size is set; another process that inherited the device may have done that."""
+        if self._area is None and self._slot[Word.FILE] == self._file:
+            self._area = Area(self._registry.namespace, registry.area_name(self._file))
+        return self._area is not None
+
+    def _state(self) -> str:
+        slot = self._slot
+        mode = slot[Word.MODE]
+        if mode == Mode.DISABLED:
+            return "init_trace comes first"
+        if mode == Mode.INIT:
+            return "it is not enabled"
+        kind = "remotely" if slot[Word.REMOTE] else "locally"
+        return f"it is enabled {kind} by task {slot[Word.OWNER_TASK]} of process {slot[Word.OWNER_PID]}"
+
+
+# Devices of this process that are not closed, and those that were while a task had them enabled, by file.
+_open_devices: dict[int, Device] = {}
+_closed_enabled: dict[int, Device] = {}
+
+
+def _number(call: str, what: str, value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{call}: {what} has to be an int, not {type(value).__name__}")
+    return value
+
+
+def _get_mode(call: str, mode: int) -> Mode:
+    if mode == TRACE_PC:
+        return Mode.TRACE_PC
+    if mode == TRACE_CMP:
+        raise KcovError(abi.ENOTSUPP, f"{call}: TRACE_CMP is not built in")
+    raise KcovError(EINVAL, f"{call}: there is no mode {mode}: TRACE_PC is 0, TRACE_CMP is 1")
+
+
+def _busy(call: str, kind: str, other: Device) -> KcovError:
+    handles = ", ".join(f"{handle:#x}" for handle in other._handles[:4])
+    more = f", handles {handles}" if handles else ""
+    return KcovError(EBUSY, f"{call}: this task already owns a {kind} device ({other.number}{more})")
+
+
+def _check_remote(
+    call: str, trace_mode: int, area_size: int, handles: tuple[int, ...], common_handle: int
+) -> None:
+    """Check the arguments of REMOTE_ENABLE, in the kernel's order."""
+    if abi.capacity(_number(call, "area_size", area_size), trace_mode) < 1:
+        raise KcovError(EINVAL, f"{call}: an area of {area_size} words holds no record")
+    if area_size > abi.MAX_SIZE:
+        raise KcovError(EINVAL, f"{call}: an area of {area_size} words, at most {abi.MAX_SIZE}")
+    for handle in handles:
+        if not 0 < handle <= abi.MAX_HANDLE:
+            raise KcovError(EINVAL, f"{call}: {handle:#x} is not a handle: a u64, not 0")
+    if not 0 <= common_handle <= abi.MAX_COMMON_HANDLE:
+        raise KcovError(
+            EINVAL,
+            f"{call}: {common_handle:#x} is not a common handle: 1 ... {abi.MAX_COMMON_HANDLE:#x}, 0 for none",
+        )
+
+
+def _at_exit() -> None:
+    pid = this_process()[0]
+    for device in [*_open_devices.values(), *_closed_enabled.values()]:
+        device._closed = True
+        if device._pid == pid and device._slot[Word.SERIAL] == device._file:
+            device._registry.release(device.number)
+
+
+namespace.at_exit(_at_exit)

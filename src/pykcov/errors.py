@@ -1,0 +1,39 @@
+"""The two ways in which pykcov speaks up: an error to who called a verb, a warning to who annotates."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+__all__ = ["KcovError", "KcovWarning", "warn"]
+
+
+class KcovError(OSError):
+    """A verb could not do what was asked.
+
+    ``errno`` is the kernel's for the same call in the same state (Linux 6.1; 524 is its internal
+    ENOTSUPP, which kcov lets through). The text names the call, the state and the cause.
+    """
+
+
+class KcovWarning(RuntimeWarning):
+    """Something is wrong with an annotation. Where the kernel has ``WARN_ON``, pykcov warns.
+
+    An annotation never raises into the code that it annotates.
+    """
+
+
+_HERE = os.path.dirname(__file__) + os.sep
+
+
+def warn(text: str) -> None:
+    """Give a KcovWarning at the program's own line; never raise, not even where warnings are errors."""
+    depth, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        depth, frame = depth + 1, frame.f_back
+    try:
+        warnings.warn(text, KcovWarning, stacklevel=depth)
+    except KcovWarning:
+        logging.getLogger("pykcov").warning("%s", text)

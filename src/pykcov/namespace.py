@@ -1,0 +1,374 @@
+"""The shared files of one user's namespace: paths, ownership, locks, clean-up.
+
+The only module that opens them. They live in ``/dev/shm/pykcov-UID/NAMESPACE/`` (``PYKCOV_NAMESPACE``,
+default ``default``), are the owner's alone, and no link is followed. Locks are the system's
+(open-file-description locks on bytes of the file ``lock``), so none survives its owner. Byte 0 is
+the registry's lock, byte 1 the code map's, byte 16 + slot a device's, and byte 2 is held shared by every
+process that uses the namespace: who gets it alone is the last one, and removes the files.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import re
+import stat
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from .errors import KcovError
+
+__all__ = ["Lock", "Namespace", "get", "is_alive", "this_process"]
+
+BASE = "/dev/shm"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+_FLOCK = struct.Struct("hhqqi4x")
+_USERS = 2
+# Seconds that anybody waits for a lock. Its owner may have been stopped, and no worker hangs for that.
+_PATIENCE = 2.0
+
+
+def this_process() -> tuple[int, int]:
+    """Return ``(pid, start time in clock ticks)``, which no later process has as well."""
+    pid = os.getpid()
+    if _identity[0] != pid:
+        _identity[:] = [pid, _start_time(pid)]
+    return _identity[0], _identity[1]
+
+
+def is_alive(pid: int, started: int) -> bool:
+    """Tell whether the process that this_process() named is still there."""
+    try:
+        return _start_time(pid) == started
+    except OSError:
+        return False
+
+
+def _start_time(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        # proc(5): the 22nd field; the second is in brackets and may hold anything.
+        fields = file.read().rpartition(b")")[2].split()
+    if fields[0] in (b"Z", b"X"):
+        raise ProcessLookupError(errno.ESRCH, "a zombie")
+    return int(fields[19])
+
+
+_identity = [0, 0]
+
+
+class Lock:
+    """Excludes threads of this process and, by a byte of the lock file, other processes.
+
+    Reentrant, because a signal handler or a finalizer may run pykcov inside pykcov. Raises KcovError
+    ETIMEDOUT when its holder does not let go of it.
+    """
+
+    __slots__ = ("_depth", "_give", "_mutex", "_namespace", "_take", "_what")
+
+    def __init__(self, namespace: Namespace, byte: int, what: str) -> None:
+        self._namespace = namespace
+        self._what = what
+        self._mutex = threading.RLock()
+        self._depth = 0
+        self._take = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+        self._give = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0)
+
+    def __enter__(self) -> None:
+        if not self._mutex.acquire(timeout=_PATIENCE):
+            raise self._timeout("another thread")
+        if self._depth == 0:
+            try:
+                self._lock_byte()
+            except BaseException:
+                self._mutex.release()
+                raise
+        self._depth += 1
+
+    def __exit__(self, *exc: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            fcntl.fcntl(self._namespace.lock_fd, fcntl.F_OFD_SETLK, self._give)
+        self._mutex.release()
+
+    def _lock_byte(self) -> None:
+        deadline = 0.0
+        while True:
+            try:
+                fcntl.fcntl(self._namespace.lock_fd, fcntl.F_OFD_SETLK, self._take)
+                return
+            except (BlockingIOError, PermissionError):
+                now = time.monotonic()
+                deadline = deadline or now + _PATIENCE
+                if now > deadline:
+                    raise self._timeout("another process") from None
+                time.sleep(0.0002)
+
+    def _timeout(self, who: str) -> KcovError:
+        return KcovError(
+            errno.ETIMEDOUT, f"{self._what}: {who} has kept its lock for {_PATIENCE:.0f} s"
+        )
+
+
+class Namespace:
+    """One user's directory of shared files, open.
+
+    Raises KcovError EPERM if it is not this user's alone, ENOTDIR or ELOOP if something else is in its
+    place, EINVAL if the name cannot be one.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise KcovError(
+                errno.EINVAL,
+                f"namespace: {name!r} cannot be a name: letters, digits, '.', '_', '-', 64 at most",
+            )
+        self.name = name
+        self.base = f"{BASE}/pykcov-{os.geteuid()}"
+        self.path = f"{self.base}/{name}"
+        self.dir_fd = -1
+        self.lock_fd = -1
+        self._attach()
+        self.registry_lock = Lock(self, 0, "registry")
+        self.codemap_lock = Lock(self, 1, "code map")
+        self._device_locks: dict[int, Lock] = {}
+
+    def _attach(self) -> None:
+        while True:
+            _own_directory(self.base)
+            _own_directory(self.path)
+            self.dir_fd = _open_directory(self.path)
+            try:
+                self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
+                self._share(fcntl.F_RDLCK)
+                # The last one before us may have removed the file between our open and our lock.
+                if os.fstat(self.lock_fd).st_nlink:
+                    return
+            except FileNotFoundError:
+                pass
+            except BaseException:
+                self.close()
+                raise
+            self.close()
+
+    def _share(self, kind: int) -> None:
+        fcntl.fcntl(
+            self.lock_fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _USERS, 1, 0)
+        )
+
+    def close(self) -> None:
+        """Give up the directory and the locks."""
+        for fd in (self.lock_fd, self.dir_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.lock_fd = self.dir_fd = -1
+
+    def leave(self) -> None:
+        """Close; the last process that uses the namespace removes its files."""
+        try:
+            self._share(fcntl.F_WRLCK)
+        except OSError:
+            pass  # others are there
+        else:
+            self._remove_all()
+        self.close()
+
+    def after_fork(self) -> None:
+        """Take locks of this process's own: the parent's are shared with the descriptor."""
+        old = self.lock_fd
+        self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
+        os.close(old)
+        self._share(fcntl.F_RDLCK)
+        self.registry_lock = Lock(self, 0, "registry")
+        self.codemap_lock = Lock(self, 1, "code map")
+        self._device_locks.clear()
+
+    def device_lock(self, slot: int) -> Lock:
+        """Return the lock that guards the device in ``slot``: mode, owner, sequence, area."""
+        lock = self._device_locks.get(slot)
+        if lock is None:
+            lock = self._device_locks.setdefault(slot, Lock(self, 16 + slot, f"device {slot}"))
+        return lock
+
+    def open(self, name: str, flags: int) -> int:
+        """Open a file of the namespace and return its descriptor; it has to be this user's alone."""
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(name, flags, 0o600, dir_fd=self.dir_fd)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise KcovError(errno.ELOOP, f"namespace: {self.path}/{name} is a link") from None
+            if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+                raise KcovError(
+                    error.errno, f"namespace: {self.path}/{name}: {os.strerror(error.errno)}"
+                ) from None
+            raise
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            os.close(fd)
+            raise KcovError(
+                errno.EPERM, f"namespace: {self.path}/{name} is not a file that is this user's alone"
+            )
+        return fd
+
+    def create(self, name: str, size: int) -> mmap.mmap:
+        """Make a new file of ``size`` bytes, all of them allocated, and map it.
+
+        A page of shared memory that cannot be had when it is first touched kills the process
+        (SIGBUS), hence all at once. Raises KcovError ENOMEM if there is no space.
+        """
+        fd = self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            os.posix_fallocate(fd, 0, size)
+            return mmap.mmap(fd, size)
+        except OSError as error:
+            self.unlink(name)
+            raise KcovError(
+                errno.ENOMEM, f"namespace: {self.path}/{name}: {size} bytes: {error.strerror}"
+            ) from None
+        finally:
+            os.close(fd)
+
+    def map(self, name: str, at_least: int = 1) -> mmap.mmap:
+        """Map a file that is there, all of it. Raises KcovError EUCLEAN if it is too small."""
+        fd = self.open(name, os.O_RDWR)
+        try:
+            size = os.fstat(fd).st_size
+            if size < at_least:
+                raise self.damaged(name, f"{size} bytes of {at_least}")
+            return mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+
+    def damaged(self, name: str, cause: str) -> KcovError:
+        """Return the error for a file that is not what pykcov wrote."""
+        return KcovError(
+            errno.EUCLEAN,
+            f"namespace: {self.path}/{name} is damaged ({cause}); `pykcov doctor --clean` removes it",
+        )
+
+    def unlink(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self.dir_fd)
+
+    def names(self) -> list[str]:
+        """Return the names of the namespace's files, sorted."""
+        return sorted(os.listdir(self.dir_fd))
+
+    def _remove_all(self) -> None:
+        for name in self.names():
+            if name != "lock":
+                self.unlink(name)
+        self.unlink("lock")
+        for path in (self.path, self.base):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+
+def _own_directory(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise KcovError(
+            error.errno or errno.EIO, f"namespace: {path}: {error.strerror}"
+        ) from None
+
+
+def _open_directory(path: str) -> int:
+    base_fd = -1
+    try:
+        base_fd = _open_checked(os.path.dirname(path), None)
+        return _open_checked(os.path.basename(path), base_fd, path)
+    finally:
+        if base_fd >= 0:
+            os.close(base_fd)
+
+
+def _open_checked(name: str, dir_fd: int | None, path: str = "") -> int:
+    path = path or name
+    try:
+        fd = os.open(
+            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd
+        )
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise
+        cause = "is not a directory or is a link" if error.errno == errno.ENOTDIR else error.strerror
+        raise KcovError(error.errno or errno.EIO, f"namespace: {path}: {cause}") from None
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid():
+        os.close(fd)
+        raise KcovError(errno.EPERM, f"namespace: {path} belongs to uid {status.st_uid}")
+    if status.st_mode & 0o077:
+        os.close(fd)
+        raise KcovError(
+            errno.EPERM,
+            f"namespace: {path} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
+        )
+    return fd
+
+
+_current: Namespace | None = None
+_leaving: list[Callable[[], None]] = []
+_forked: list[Callable[[], None]] = []
+
+
+def get() -> Namespace:
+    """Return the namespace of this process, opening it the first time."""
+    global _current
+    if _current is None:
+        _current = Namespace(os.environ.get("PYKCOV_NAMESPACE") or "default")
+    return _current
+
+
+def current() -> Namespace | None:
+    """Return the namespace if this process has opened it."""
+    return _current
+
+
+def at_exit(function: Callable[[], None]) -> None:
+    """Call ``function`` before this process leaves the namespace."""
+    _leaving.append(function)
+
+
+def in_child(function: Callable[[], None]) -> None:
+    """Call ``function`` in a forked child, after the namespace has become its own."""
+    _forked.append(function)
+
+
+@atexit.register
+def _leave() -> None:
+    global _current
+    for function in reversed(_leaving):
+        with contextlib.suppress(OSError):
+            function()
+    if _current is not None:
+        with contextlib.suppress(OSError):
+            _current.leave()
+        _current = None
+
+
+def _after_fork() -> None:
+    if _current is not None:
+        with contextlib.suppress(OSError):
+            _current.after_fork()
+    for function in _forked:
+        function()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextlib.contextmanager
+def undisturbed(namespace: Namespace) -> Iterator[None]:
+    """Hold the registry's and then the code map's lock: nobody adds a file meanwhile."""
+    with namespace.registry_lock, namespace.codemap_lock:
+        yield

@@ -1,0 +1,348 @@
+"""Event probes: the interpreter's own events for entries, lines and branches become PCs.
+
+On 3.12 and later ``sys.monitoring`` with C callbacks: while something collects in this process, PY_START and
+PY_RESUME are on everywhere to discover the code that runs, and the events that record are set locally, on the
+code objects that are in some collection's scope. On 3.11 a C trace function, in the threads that collect.
+Nothing is armed while nobody collects.
+
+A code object gets its Unit (what its places are called) when it is first seen, and keeps it.
+"""
+
+from __future__ import annotations
+
+import array
+import dis
+import logging
+import os
+import struct
+import sys
+import threading
+import types
+import weakref
+from errno import EMFILE, ENOSPC
+
+from .. import _recorder, codemap, namespace, registry
+from ..errors import KcovError
+from ..registry import Header
+from ..scope import Scope
+from . import places
+
+__all__ = ["arm", "bit", "describe", "name", "settle"]
+
+log = logging.getLogger("pykcov")
+
+MONITORING = sys.version_info >= (3, 12)
+_MAX_SCOPES = 64
+# 5 and 2 first: coverage.py sits on 1, Hypothesis on 3, HypoFuzz, ddtrace and CrossHair on 4, debuggers on 0.
+_TOOL_IDS = (5, 2, 4, 3, 0, 1)
+_JUMP = struct.Struct("=I4xQQQQ")
+
+_lock = threading.RLock()
+_bits: dict[Scope, int] = {}
+_units: dict[int, tuple[weakref.ref[types.CodeType], _recorder.Unit]] = {}
+_local: list[weakref.ref[types.CodeType]] = []  # code objects with local events in this arming
+_sources: dict[str, tuple[tuple[int, int] | None, places.Source | None]] = {}
+_armed = False
+_arming = 0  # number of the arming in force
+_branch = False
+_fresh = False  # a scope has been added since the last arming
+_tool = -1
+
+
+def bit(scope: Scope, *, branch: bool) -> int:
+    """Return the bit that stands for a scope in units and sinks.
+
+    Raises KcovError ENOSPC if 64 other scopes are in use.
+    """
+    global _armed, _branch, _fresh
+    if branch and not _branch:
+        with _lock:
+            _branch, _armed = True, False
+    found = _bits.get(scope)
+    if found is None:
+        with _lock:
+            if len(_bits) == _MAX_SCOPES:
+                if _recorder.sinks():
+                    raise KcovError(
+                        ENOSPC, f"{_MAX_SCOPES} different scopes are in use in this process"
+                    )
+                _bits.clear()
+            found = _bits.setdefault(scope, 1 << len(_bits))
+            _armed, _fresh = False, True
+    return found
+
+
+def arm() -> None:
+    """See to it that events come. Must be called after a sink was attached, in its thread."""
+    if not _armed:
+        with _lock:
+            _arm()
+
+
+def settle() -> None:
+    """Disarm if nothing collects in this process and nobody in the namespace listens."""
+    shared = registry.current()
+    if _armed and not _recorder.sinks() and not (shared and shared.header[Header.COUNT]):
+        with _lock:
+            if not _recorder.sinks():
+                _disarm()
+
+
+def name() -> str:
+    """Return the name of the probe that is in use."""
+    return "sys.monitoring" if MONITORING else "trace function"
+
+
+def describe() -> list[tuple[str, str]]:
+    """Return what is in use and why, in pairs of a label and a text."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if MONITORING:
+        used = {i: sys.monitoring.get_tool(i) for i in range(6)}
+        others = ", ".join(f"{i} {n}" for i, n in used.items() if n and n != "pykcov") or "none"
+        return [
+            ("probe", "events: sys.monitoring, C callbacks"),
+            ("why", f"Python {version} has sys.monitoring; the program was not compiled with probes"),
+            ("monitoring tools of others", others),
+        ]
+    return [
+        ("probe", "events: a C trace function, in the threads that collect"),
+        ("why", f"Python {version} has no sys.monitoring (3.12 does)"),
+        ("trace function of others", repr(sys.gettrace()) if sys.gettrace() else "none"),
+    ]
+
+
+# -- arming
+
+
+def _arm() -> None:
+    global _armed, _arming, _fresh
+    if _armed:
+        return
+    if MONITORING:
+        _set_up_tool()
+    else:
+        from . import settrace
+
+        settrace.install()
+    _arming = _recorder.rearm()
+    _armed = True
+    if MONITORING:
+        events = sys.monitoring.events
+        wanted = events.PY_START | events.PY_RESUME | events.PY_THROW
+        if _branch:
+            wanted |= events.EXCEPTION_HANDLED
+        sys.monitoring.set_events(_tool, wanted)
+        if _fresh:
+            # Code that was out of every scope had its events disabled, and may be in this one.
+            sys.monitoring.restart_events()
+    _fresh = False
+    for frame in list(sys._current_frames().values()):
+        walk: types.FrameType | None = frame
+        while walk is not None:
+            unit = _discover(walk.f_code)
+            if not MONITORING and unit.branch:
+                walk.f_trace_opcodes = True
+            walk = walk.f_back
+
+
+def _disarm() -> None:
+    """Take all events off."""
+    global _armed
+    _armed = False
+    if not MONITORING:
+        return
+    sys.monitoring.set_events(_tool, 0)
+    while _local:
+        code = _local.pop()()
+        if code is not None:
+            sys.monitoring.set_local_events(_tool, code, 0)
+
+
+def _set_up_tool() -> None:
+    global _tool
+    if _tool >= 0:
+        return
+    monitoring = sys.monitoring
+    for number in _TOOL_IDS:
+        if monitoring.get_tool(number) is None:
+            monitoring.use_tool_id(number, "pykcov")
+            break
+    else:
+        raise KcovError(EMFILE, "all tool ids of sys.monitoring are in use by others")
+    events = monitoring.events
+    for event, callback in (
+        (events.PY_START, _recorder.on_start),
+        (events.PY_RESUME, _recorder.on_resume),
+        (events.PY_THROW, _recorder.on_throw),
+        (events.LINE, _recorder.on_line),
+        (events.INSTRUCTION, _recorder.on_instruction),
+        (events.BRANCH, _recorder.on_jump),
+        (events.JUMP, _recorder.on_jump),
+        (events.EXCEPTION_HANDLED, _recorder.on_handler),
+    ):
+        monitoring.register_callback(number, event, callback)
+    _recorder.install(disable=monitoring.DISABLE)
+    _tool = number
+
+
+def _local_events(code: types.CodeType) -> int:
+    events = sys.monitoring.events
+    if places.is_long(code):
+        # LINE would cost as much as the function is long.
+        return events.PY_START | events.INSTRUCTION | events.JUMP | events.BRANCH
+    return events.PY_START | events.LINE | (events.BRANCH if _branch else 0)
+
+
+# -- units
+
+
+def _discover(code: types.CodeType) -> _recorder.Unit:
+    """Give a code object its unit, and its events if some scope has it. Called by C when it runs."""
+    unit = _recorder.get_unit(code)
+    if unit is not None and unit.armed == _arming:
+        return unit
+    mask = 0
+    for scope, scope_bit in list(_bits.items()):
+        if scope.contains(code.co_filename):
+            mask |= scope_bit
+    if unit is None or (mask and not unit.entry) or (mask and _branch and not unit.branch):
+        again = unit is not None and bool(unit.mask)
+        try:
+            unit = _make_unit(code) if mask else _recorder.Unit()
+        except (KcovError, OSError) as error:
+            log.warning("%s: %s is not recorded: %s", code.co_filename, code.co_qualname, error)
+            unit, mask = _recorder.Unit(), 0
+        _keep(code, unit)
+        if again and MONITORING:
+            # What was disabled for want of arms has to come again.
+            sys.monitoring.set_local_events(_tool, code, 0)
+    unit.mask = mask
+    unit.armed = _arming
+    if mask and MONITORING and _armed:
+        sys.monitoring.set_local_events(_tool, code, _local_events(code))
+        _local.append(weakref.ref(code))
+    return unit
+
+
+def _keep(code: types.CodeType, unit: _recorder.Unit) -> None:
+    number = id(code)
+    _recorder.set_unit(code, unit)
+    _units[number] = (weakref.ref(code, lambda _: _units.pop(number, None)), unit)
+
+
+def _source(filename: str) -> places.Source | None:
+    """Return what is known of a source file, read again if it has changed."""
+    try:
+        status = os.stat(filename)
+        stamp = (status.st_mtime_ns, status.st_size)
+    except (OSError, ValueError):
+        stamp = None
+    known = _sources.get(filename)
+    if known is None or (known[0] != stamp):
+        known = _sources[filename] = (stamp, places.read_source(filename))
+    return known[1]
+
+
+def _make_unit(code: types.CodeType) -> _recorder.Unit:
+    source = _source(code.co_filename)
+    table = places.line_table(code, source)
+    file = _source_file(code, source, table)
+    function, line, column = places.entry(code)
+    arms = places.arms(code) if _branch else None
+    steps = places.steps(code, table) if MONITORING and places.is_long(code) else None
+
+    keys: list[codemap.Key] = [("entry", function, line, column, None, None, "")]
+    if arms is not None:
+        keys += [_arm_key(function, arm) for arm in _all_arms(arms)]
+    pcs = dict(zip(keys, codemap.get().places(file, keys), strict=True))
+
+    def arm_pc(arm: places.Arm | None) -> int:
+        return pcs[_arm_key(function, arm)] if arm is not None else 0
+
+    def line_pc(number: int) -> int:
+        return file.base + number if number else 0
+
+    units = len(code.co_code) // 2
+    starts = array.array("Q", bytes(8 * units))
+    jump_at = array.array("Q", bytes(8 * units))
+    handlers = array.array("Q", bytes(8 * units))
+    jumps = bytearray()
+    if not MONITORING:
+        starts[_first_instruction(code) // 2] = 1
+    if steps is not None:
+        for offset, number in steps.starts.items():
+            starts[offset // 2] = line_pc(number)
+    for offset in sorted({*(steps.jumps if steps else ()), *(arms.branches if arms else ())}):
+        fall, taken, not_taken = steps.jumps.get(offset, (0, 0, 0)) if steps else (0, 0, 0)
+        branch = arms.branches.get(offset) if arms else None
+        if branch is not None:
+            fall = branch.fall
+        jumps += _JUMP.pack(
+            fall,
+            line_pc(taken),
+            line_pc(not_taken),
+            arm_pc(branch.taken) if branch else 0,
+            arm_pc(branch.not_taken) if branch else 0,
+        )
+        jump_at[offset // 2] = len(jumps) // _JUMP.size
+    if arms is not None:
+        for offset, arm in arms.handlers.items():
+            handlers[offset // 2] = arm_pc(arm)
+    first = min(table, default=0)
+    lines = array.array("Q", bytes(8 * (max(table, default=-1) - first + 1)))
+    for number, statement in table.items():
+        lines[number - first] = line_pc(statement)
+    return _recorder.Unit(
+        entry=pcs[keys[0]],
+        first=first,
+        lines=lines,
+        starts=starts,
+        jump_at=jump_at,
+        jumps=bytes(jumps),
+        handlers=handlers,
+        branch=arms is not None,
+    )
+
+
+def _source_file(
+    code: types.CodeType, source: places.Source | None, table: dict[int, int]
+) -> codemap.SourceFile:
+    filename = code.co_filename
+    if source is None:
+        # No text: the code object itself is the source.
+        lines = [line for _, _, line in code.co_lines() if line] or [code.co_firstlineno]
+        functions = [(code.co_qualname, min(lines) - 1, max(lines))]
+        digest = places.content_digest(code)
+        return codemap.get().file(filename, digest, max(*lines, *table, 0, 0), functions)
+    if os.path.exists(filename):
+        filename = os.path.abspath(filename)
+    return codemap.get().file(filename, source.digest, source.nlines, source.functions)
+
+
+def _arm_key(function: str, arm: places.Arm) -> codemap.Key:
+    return ("arm", function, *arm[:4], arm.what, *arm[5:])
+
+
+def _all_arms(arms: places.Arms) -> list[places.Arm]:
+    found = list(arms.handlers.values())
+    for branch in arms.branches.values():
+        found += [arm for arm in (branch.taken, branch.not_taken) if arm is not None]
+    return found
+
+
+def _first_instruction(code: types.CodeType) -> int:
+    """Return the offset where 3.11 is when it traces the call that begins the function."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "RESUME":
+            return instruction.offset
+    return 0
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+_recorder.install(discover=_discover, idle=settle)
+namespace.in_child(_after_fork)
+namespace.at_exit(_disarm)

@@ -1,0 +1,221 @@
+"""What the text of a source file says about its lines: statements, docstrings, functions. Pure but for read_source()."""
+
+from __future__ import annotations
+
+import ast
+import bisect
+import hashlib
+import linecache
+import os
+import re
+import stat
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .decisions import Decisions, find_decisions
+
+__all__ = ["Source", "analyse", "read_source"]
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_COMPOUND = (
+    ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar,
+)  # fmt: skip
+# A backslash with what it escapes, and one that escapes nothing that Python knows.
+_ESCAPE = re.compile(r"""\\(?:[\\'"\nabfnrtv0-7xNuU]|(?P<unknown>))""")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is known of one version of a source file. Lines count from 1.
+
+    A statement is what coverage.py calls one: a logical line. So `if x: return` is one, and each
+    decorator, `def`, `class`, `case` and `except` header, without its block, is one.
+    """
+
+    digest: str
+    """Of the text: 16 hex digits."""
+    nlines: int
+    first: Mapping[int, int]
+    """Line -> the first line of its statement, for the other lines of statements on several."""
+    docstrings: frozenset[int]
+    functions: tuple[tuple[str, int, int], ...]
+    """Qualified name, first line (of a decorator, or `def`), last line; classes too. In order."""
+    decisions: Decisions | None = None
+    """Where the branches are, if analysed for them."""
+    _changes: tuple[int, ...] = field(default=(), repr=False)
+    _names: tuple[str, ...] = field(default=(), repr=False)
+
+    def function_at(self, line: int) -> str:
+        """Return the qualified name of the function or class whose body has a line, or `<module>`.
+
+        Its header and decorators belong to what is around it.
+        """
+        return self._names[bisect.bisect_right(self._changes, line)]
+
+
+def read_source(filename: str, *, branch: bool = False) -> Source | None:
+    """Read and analyse the source of `co_filename`; None if it cannot be read, or is not Python.
+
+    What has no file, like `<doctest ...>` or a cell of IPython, is looked up in `linecache`.
+    """
+    text = ""
+    try:
+        # Not a pipe, for one: what the program reads from it is gone.
+        if stat.S_ISREG(os.stat(filename).st_mode):
+            with tokenize.open(filename) as file:
+                text = file.read()
+        else:
+            return None
+    except (OSError, SyntaxError, ValueError, LookupError):
+        # ValueError: undecodable, or a name with a null character.
+        try:
+            text = "".join(linecache.getlines(filename))
+        except Exception:  # an import hook's loader; nothing of it is for the program to see
+            return None
+        if not text:
+            return None
+    return analyse(text, branch=branch)
+
+
+def analyse(text: str, *, branch: bool = False) -> Source | None:
+    """Analyse the text of a module; None if it is not Python. With `branch` also its decisions."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        tree = ast.parse(_without_unknown_escapes(text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    walk = _Walk(text)
+    walk.module(tree)
+    return Source(
+        digest,
+        text.count("\n") + (not text.endswith("\n")),
+        walk.first,
+        frozenset(walk.docstrings),
+        tuple(walk.functions),
+        find_decisions(tree) if branch else None,
+        tuple(line for line, _ in walk.changes),
+        ("<module>", *(name for _, name in walk.changes)),
+    )
+
+
+def _without_unknown_escapes(text: str) -> str:
+    r"""Return the text with each `\d` and the like made `_d`: parsing it warns of nothing.
+
+    The program has had these warnings, or has turned them into errors; no position changes.
+    """
+    if "\\" not in text:
+        return text
+    return _ESCAPE.sub(lambda m: "_" if m["unknown"] is not None else m[0], text)
+
+
+class _Walk:
+    """Goes over the statements of a module, not over its expressions."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.lines: list[str] = []  # made when first needed
+        self.first: dict[int, int] = {}
+        self.docstrings: set[int] = set()
+        self.functions: list[tuple[str, int, int]] = []
+        self.changes: list[tuple[int, str]] = []  # from this line on the function is that
+        self.globals: set[str] = set()  # names that the function at hand declares global
+
+    def line(self, number: int) -> str:
+        if not self.lines:
+            self.lines = self.text.split("\n")
+        return self.lines[number - 1]
+
+    def module(self, tree: ast.Module) -> None:
+        self.docstring(tree.body)
+        self.block(tree.body, "<module>", "")
+
+    def block(self, body: list[ast.stmt], function: str, prefix: str) -> None:
+        """Go over statements in `function`; what they define is named with `prefix`."""
+        waiting = body[::-1]  # not by recursion: an `elif` is in the `else` of what is before it
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, _Function | ast.ClassDef):
+                self.definition(node, function, prefix)
+            elif isinstance(node, ast.Match):
+                self.extend(node.lineno, node.subject.end_lineno or 0)
+                for case in node.cases:
+                    line = self.back_to("case", case.pattern.lineno, node.lineno)
+                    self.header(line, case.body)
+                    self.block(case.body, function, prefix)
+            elif isinstance(node, _COMPOUND):
+                self.header(node.lineno, node.body)
+                self.block(node.body, function, prefix)
+                if isinstance(node, ast.Try | ast.TryStar):
+                    for handler in node.handlers:
+                        self.header(handler.lineno, handler.body)
+                        self.block(handler.body, function, prefix)
+                    self.block(node.orelse, function, prefix)
+                    waiting += node.finalbody[::-1]
+                elif not isinstance(node, ast.With | ast.AsyncWith):
+                    waiting += node.orelse[::-1]
+            elif node.end_lineno != node.lineno:
+                self.extend(node.lineno, node.end_lineno or 0)
+            elif isinstance(node, ast.Global):
+                self.globals.update(node.names)
+
+    def definition(self, node: _Function | ast.ClassDef, around: str, prefix: str) -> None:
+        start = node.lineno
+        for decorator in reversed(node.decorator_list):
+            start = self.back_to("@", decorator.lineno, 0)
+            if decorator.end_lineno != start:
+                self.extend(start, decorator.end_lineno or 0)
+        name = node.name if node.name in self.globals else prefix + node.name
+        end = node.end_lineno or 0
+        self.functions.append((name, start, end))
+        self.docstring(node.body)
+        below = self.header(node.lineno, node.body)
+        if below:
+            self.change(below, name)
+        kept, self.globals = self.globals, set()
+        inside = "." if isinstance(node, ast.ClassDef) else ".<locals>."
+        self.block(node.body, name, name + inside)
+        self.globals = kept
+        if below:
+            self.change(end + 1, around)
+
+    def header(self, start: int, body: list[ast.stmt]) -> int:
+        """Join the lines of a header. Return the line of its block, 0 if that begins on the header's."""
+        node = body[0]
+        line = node.lineno
+        if isinstance(node, _Function | ast.ClassDef) and node.decorator_list:
+            line = self.back_to("@", node.decorator_list[0].lineno, start)
+        elif line == start or not self.line(line)[: node.col_offset].isspace():
+            self.extend(start, line)
+            return 0
+        last = line - 1
+        while last > start and self.line(last).lstrip()[:1] in ("", "#"):
+            last -= 1
+        self.extend(start, last)
+        return line
+
+    def back_to(self, word: str, line: int, stop: int) -> int:
+        """Return the line of a keyword that is at or before `line`: parentheses may be between."""
+        for number in range(line, max(stop, line - 50), -1):
+            if self.line(number).lstrip().startswith(word):
+                return number
+        return line
+
+    def extend(self, start: int, end: int) -> None:
+        """Let the lines behind `start` up to `end` be of the statement that `start` is of."""
+        first = self.first.get(start, start)
+        for line in range(start + 1, end + 1):
+            self.first[line] = first
+
+    def change(self, line: int, name: str) -> None:
+        while self.changes and self.changes[-1][0] >= line:
+            self.changes.pop()
+        self.changes.append((line, name))
+
+    def docstring(self, body: list[ast.stmt]) -> None:
+        if body and isinstance(node := body[0], ast.Expr):
+            value = node.value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                self.docstrings.update(range(node.lineno, (node.end_lineno or 0) + 1))

@@ -1,0 +1,304 @@
+"""The namespace's table of devices and the map handle -> device, shared by its processes.
+
+The file ``registry`` is a page of header words and then SLOTS records of 16 words, one for each
+device. The handle table is in a file of its own, ``handles.GENERATION``, because it grows; C reads it without
+a lock (_handles.h). What a slot means is device.py's affair, except that (slot, sequence) names one
+session of one device for ever: a slot's sequence goes on counting when the slot is used again.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import mmap
+
+from . import _recorder, namespace
+from .errors import KcovError
+from .namespace import Namespace
+
+__all__ = ["Mode", "Registry", "Word", "get", "session_key", "split_key"]
+
+MAGIC = 0x766F636B79700001
+_LAYOUT = 1
+_PAGE = 4096
+SLOTS = 1024
+SLOT_WORDS = 16
+_SIZE = _PAGE + SLOTS * SLOT_WORDS * 8
+_FIRST_ENTRIES = 1024
+_ENTRY_BYTES = 16
+
+
+class Header:
+    """Words of the header. 2, 3 and 4 are known to _handles.h by number."""
+
+    MAGIC = 0
+    LAYOUT = 1
+    COUNT = 2  # handles in the table
+    VERSION = 3  # odd while a writer is at work
+    GENERATION = 4
+    NEXT_FILE = 5
+    NEXT_PC = 6
+
+
+class Mode(enum.IntEnum):
+    """The mode of a device, the patch's ``enum kcov_mode``."""
+
+    FREE = 0  # the slot is nobody's
+    DISABLED = 1
+    INIT = 2
+    TRACE_PC = 3
+    TRACE_CMP = 4
+
+
+class Word:
+    """Words of a slot, the patch's ``struct kcov``. The device's lock protects them."""
+
+    MODE = 0
+    SEQUENCE = 1  # moves each time the device is disabled
+    SIZE = 2  # of the area, in words
+    REMOTE = 3  # collecting from remote sections
+    REMOTE_SIZE = 4  # of a section's area, in words
+    OWNER_TASK = 5  # serial of the task that enabled it, 0 for none
+    OWNER_PID = 6
+    OWNER_STARTED = 7
+    DROPPED = 8  # events that did not fit; added to without the lock
+    FILE = 9  # number of the area's file, 0 for none
+    OPENER_PID = 10
+    OPENER_STARTED = 11
+    HANDLES = 12  # how many are registered
+    COMMON_HANDLE = 13
+    SERIAL = 14  # unlike that of any other device that had the slot
+
+
+def session_key(slot: int, sequence: int) -> int:
+    """Return the number that names one session of one device, as the handle table has it."""
+    return (sequence << 16 | slot) & (2**64 - 1)
+
+
+def split_key(key: int) -> tuple[int, int]:
+    """Return ``(slot, sequence)``; the slot is in range whatever the key."""
+    return (key & 0xFFFF) % SLOTS, key >> 16
+
+
+class Registry:
+    """The registry of a namespace, mapped. Raises KcovError EUCLEAN if its file is damaged."""
+
+    def __init__(self, space: Namespace) -> None:
+        self.namespace = space
+        with space.registry_lock:
+            self._map = self._open()
+            self._words = memoryview(self._map).cast("Q")
+            self.header = self._words[: _PAGE // 8]
+            self._entries = self._map_table()
+
+    def _open(self) -> mmap.mmap:
+        try:
+            found = self.namespace.map("registry", _SIZE)
+        except FileNotFoundError:
+            return self._create()
+        with memoryview(found).cast("Q") as words:
+            if words[Header.MAGIC] != MAGIC or words[Header.LAYOUT] != _LAYOUT:
+                raise self.namespace.damaged("registry", "not a registry of this version of pykcov")
+        return found
+
+    def _create(self) -> mmap.mmap:
+        for name in self.namespace.names():
+            if name != "lock":
+                self.namespace.unlink(name)
+        self.namespace.create(_table_name(0), _FIRST_ENTRIES * _ENTRY_BYTES).close()
+        made = self.namespace.create("registry", _SIZE)
+        with memoryview(made).cast("Q") as words:
+            words[Header.LAYOUT] = _LAYOUT
+            words[Header.NEXT_FILE] = 1
+            words[Header.MAGIC] = MAGIC
+        return made
+
+    def _map_table(self) -> memoryview:
+        generation = self.header[Header.GENERATION]
+        try:
+            table = self.namespace.map(_table_name(generation), _FIRST_ENTRIES * _ENTRY_BYTES)
+            entries = memoryview(table).cast("Q")
+            _recorder.map_table(self.header, entries)
+        except (FileNotFoundError, ValueError) as error:
+            raise self.namespace.damaged(_table_name(generation), str(error)) from None
+        return entries
+
+    def slot(self, number: int) -> memoryview:
+        """Return the words of a slot (format ``Q``); the slot's lock protects them."""
+        start = _PAGE // 8 + number * SLOT_WORDS
+        return self._words[start : start + SLOT_WORDS]
+
+    def claim(self) -> int:
+        """Take a free slot, mode DISABLED, opened by this process; its sequence goes on counting.
+
+        Raises KcovError EMFILE if all SLOTS are taken by live processes.
+        """
+        with self.namespace.registry_lock:
+            for reap in (False, True):
+                for number in range(SLOTS):
+                    words = self.slot(number)
+                    if reap and words[Word.MODE] != Mode.FREE and not self.is_used(words):
+                        self.release(number)
+                    if words[Word.MODE] == Mode.FREE:
+                        sequence = words[Word.SEQUENCE] + 1
+                        words[:] = memoryview(bytes(SLOT_WORDS * 8)).cast("Q")
+                        words[Word.SEQUENCE] = sequence
+                        words[Word.OPENER_PID], words[Word.OPENER_STARTED] = namespace.this_process()
+                        words[Word.MODE] = Mode.DISABLED
+                        return number
+        raise KcovError(errno.EMFILE, f"open: {SLOTS} devices are open in {self.namespace.path}")
+
+    def is_used(self, words: memoryview) -> bool:
+        """Tell whether a process that opened or enabled the device of this slot is alive."""
+        return namespace.is_alive(
+            words[Word.OPENER_PID], words[Word.OPENER_STARTED]
+        ) or namespace.is_alive(words[Word.OWNER_PID], words[Word.OWNER_STARTED])
+
+    def release(self, number: int) -> None:
+        """Free a slot with its handles and its area's file."""
+        with self.namespace.registry_lock:
+            words = self.slot(number)
+            if words[Word.HANDLES]:
+                self.remove_all(number)
+            if words[Word.FILE]:
+                self.namespace.unlink(area_name(words[Word.FILE]))
+            words[Word.SEQUENCE] += 1
+            words[Word.MODE] = Mode.FREE
+
+    def next_file(self) -> int:
+        """Return a number that no other file of the namespace has."""
+        with self.namespace.registry_lock:
+            number = self.header[Header.NEXT_FILE]
+            self.header[Header.NEXT_FILE] = number + 1
+        return int(number)
+
+    # -- handles
+
+    def find(self, handle: int) -> int | None:
+        """Return the session that enabled ``handle``, as a key; None if nobody did.
+
+        C asks here when another process has made the table grow, or died while it changed it.
+        """
+        with self.namespace.registry_lock:
+            self._settle()
+        return _recorder.find(handle)
+
+    def add(self, number: int, handles: tuple[int, ...]) -> int | None:
+        """Register handles for the device in slot ``number``, all or none.
+
+        Returns None, or the first handle that is in use (also: twice in ``handles``).
+        """
+        with self.namespace.registry_lock:
+            self._settle()
+            self._make_room(len(handles))
+            words = self.slot(number)
+            key = session_key(number, words[Word.SEQUENCE])
+            taken = _recorder.insert(handles, key)
+            while taken is not None and self._reap(taken):
+                taken = _recorder.insert(handles, key)
+            if taken is None:
+                words[Word.HANDLES] = len(handles)
+            return taken
+
+    def remove(self, number: int, handles: tuple[int, ...]) -> None:
+        """Take back handles of the device in slot ``number``."""
+        with self.namespace.registry_lock:
+            self._settle()
+            words = self.slot(number)
+            _recorder.remove(handles, session_key(number, words[Word.SEQUENCE]))
+            words[Word.HANDLES] = 0
+
+    def remove_all(self, number: int) -> None:
+        """Take back all handles of a slot whose owner is gone and cannot say which."""
+        with self.namespace.registry_lock:
+            self._settle()
+            key = session_key(number, self.slot(number)[Word.SEQUENCE])
+            table = self._entries.tolist()
+            handles = tuple(h for h, k in zip(table[::2], table[1::2], strict=True) if k == key)
+            self.remove(number, handles)
+
+    def _reap(self, handle: int) -> bool:
+        """Free the device that has ``handle`` if all who used it are dead."""
+        key = _recorder.find(handle)
+        if key is None:
+            return False
+        number, _ = split_key(key)
+        if self.is_used(self.slot(number)):
+            return False
+        self.release(number)
+        return _recorder.find(handle) is None
+
+    def _settle(self) -> None:
+        """Follow another process that made the table grow; end what a dead writer began."""
+        header = self.header
+        if header[Header.VERSION] & 1:
+            # We hold the lock, so the writer is dead. What it had changed is whole or shadowed: an
+            # entry moved but not yet cleared is there twice with the same value.
+            header[Header.VERSION] += 1
+        if header[Header.GENERATION] != self._generation():
+            self._entries = self._map_table()
+
+    def _generation(self) -> int:
+        return _recorder.generation()
+
+    def _make_room(self, more: int) -> None:
+        """Keep the table at most half full: a new file of twice the size, then a new generation."""
+        header = self.header
+        need = 2 * (header[Header.COUNT] + more)
+        have = len(self._entries) // 2
+        if need <= have:
+            return
+        while have < need:
+            have *= 2
+        old = self._entries.tolist()
+        generation = header[Header.GENERATION] + 1
+        self.namespace.unlink(_table_name(generation))
+        self.namespace.create(_table_name(generation), have * _ENTRY_BYTES).close()
+        header[Header.VERSION] |= 1
+        header[Header.GENERATION] = generation
+        header[Header.COUNT] = 0
+        self._entries = self._map_table()
+        by_session: dict[int, list[int]] = {}
+        for handle, key in zip(old[::2], old[1::2], strict=True):
+            if handle:
+                by_session.setdefault(key, []).append(handle)
+        for key, handles in by_session.items():
+            _recorder.insert(tuple(handles), key)
+        if header[Header.VERSION] & 1:
+            header[Header.VERSION] += 1
+        self.namespace.unlink(_table_name(generation - 1))
+
+
+def _table_name(generation: int) -> str:
+    return f"handles.{generation}"
+
+
+def area_name(file: int) -> str:
+    """Return the name of a device's area file."""
+    return f"area.{file}"
+
+
+_current: Registry | None = None
+
+
+def get() -> Registry:
+    """Return the registry of this process's namespace, opening it the first time."""
+    global _current
+    if _current is None:
+        _current = Registry(namespace.get())
+    return _current
+
+
+def current() -> Registry | None:
+    """Return the registry if this process has opened it."""
+    return _current
+
+
+def _leave() -> None:
+    global _current
+    if _current is not None:
+        _recorder.unmap_table()
+        _current = None
+
+
+namespace.at_exit(_leave)

@@ -1,0 +1,365 @@
+"""Remote sections: remote_start, remote_stop, and the move of a section's words into its device.
+
+A section records into an area of its own and its words move to its device's area when it stops, under
+the device's lock, if the device has not been disabled since (the sequence). Sections nest: each has its own
+sink in the task, so an event goes to all of them; two sections of one device in one task are one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from errno import EUCLEAN
+
+from . import _recorder, abi, area, namespace, probes, registry, task
+from ._recorder import remote
+from .area import Area, Head, Pool
+from .errors import KcovError, warn
+from .namespace import Lock
+from .registry import Mode, Word
+from .scope import Scope
+from .task import CommonHandle, Task
+
+__all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
+
+log = logging.getLogger("pykcov")
+
+
+class Session:
+    """What this process knows of one session of one device: where a section's words go."""
+
+    __slots__ = (
+        "area", "area_size", "branch", "drain", "dropped", "key", "lock", "pool", "scope", "sections",
+        "sequence", "slot", "slot_number",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        key: int,
+        device_area: Area,
+        scope: Scope,
+        *,
+        branch: bool,
+        drain: Callable[[], None] | None = None,
+    ) -> None:
+        shared = registry.get()
+        self.key = key
+        self.slot_number, self.sequence = registry.split_key(key)
+        self.slot = shared.slot(self.slot_number)
+        self.lock: Lock = shared.namespace.device_lock(self.slot_number)
+        self.dropped = self.slot[Word.DROPPED :]
+        self.area = device_area
+        self.area_size = self.slot[Word.REMOTE_SIZE]
+        self.scope = scope
+        self.branch = branch
+        # Makes room in the device's area: only collect() has that, in the process that collects.
+        self.drain = drain
+        self.pool = _pool()
+        self.sections: set[Section] = set()
+
+    def is_over(self) -> bool:
+        """Tell whether the device has been disabled, or is not collecting remotely."""
+        slot = self.slot
+        return slot[Word.SEQUENCE] != self.sequence or not slot[Word.REMOTE]
+
+    def take(self, section: Section) -> None:
+        """Move what a section has recorded and is not in the device's area yet (kcov_move_area)."""
+        head, to = section.area.head, self.area.words
+        capacity = abi.capacity(len(to))
+        with self.lock:
+            # KCOV_DISABLE could have been called between start and stop.
+            if self.is_over():
+                log.debug("section of %#x is dropped: its device was disabled", section.handle)
+                return
+            while True:
+                start = to[0]
+                moved, left = _recorder.move(to, capacity, section.area.words, head[Head.MOVED], 1)
+                head[Head.MOVED] += moved
+                if moved:
+                    self._note(section, start, start + moved)
+                if not left or self.drain is None or not start + moved:
+                    break
+                self.drain()
+            head[Head.MOVED] += left
+            dropped = head[Head.LOST] - head[Head.TOLD] + left
+            if dropped:
+                head[Head.TOLD] = head[Head.LOST]
+                _recorder.add(self.dropped, dropped)
+
+    def _note(self, section: Section, start: int, end: int) -> None:
+        """Write the section record of a stretch of the device's area, if there is room for one."""
+        head = self.area.head
+        if not head[Head.RECORDS]:
+            return
+        number = head[Head.RECORDED]
+        head[Head.RECORDED] = number + 1
+        if number >= head[Head.RECORDS]:
+            return
+        at = number * area.RECORD_WORDS
+        record = self.area.records[at : at + area.RECORD_WORDS]
+        pid, _ = namespace.this_process()
+        now = time.monotonic_ns()
+        for i, value in enumerate(
+            (section.handle, pid, section.tid, section.task.serial, start, end, section.began, now)
+        ):
+            record[i] = value
+        name = section.thread.encode()[:63].ljust(64, b"\0")
+        record[8:] = memoryview(name).cast("Q")
+
+
+class Section:
+    """An open section of one task."""
+
+    __slots__ = (
+        "area", "began", "depth", "handle", "implicit", "process", "session", "sink", "task",
+        "thread", "tid",
+    )  # fmt: skip
+
+    def __init__(self, session: Session, handle: int, owner: Task, *, implicit: bool) -> None:
+        self.session = session
+        self.handle = handle
+        self.task = owner
+        self.implicit = implicit
+        self.depth = 1
+        self.process = _process
+        self.area = session.pool.get(session.area_size)
+        head = self.area.head
+        self.area.words[0] = head[Head.LOST] = head[Head.TOLD] = head[Head.MOVED] = 0
+        head[Head.HANDLE] = handle
+        head[Head.DEVICE] = session.key
+        if session.area.head[Head.RECORDS]:
+            self.tid = threading.get_native_id()
+            self.thread = threading.current_thread().name
+            self.began = time.monotonic_ns()
+        self.sink = _recorder.Sink(
+            self.area.words,
+            abi.capacity(session.area_size),
+            self.area.lost,
+            probes.bit(session.scope, branch=session.branch),
+            session.branch,
+            None if session.drain is None else self.make_room,
+        )
+        owner.sections.append(self)
+        owner.own()
+        session.sections.add(self)
+        owner.attach(self.sink)
+        probes.arm()
+
+    def flush(self) -> None:
+        """Move what was recorded so far into the device; the section goes on."""
+        head = self.area.head
+        if self.area.words[0] != head[Head.MOVED] or head[Head.LOST] != head[Head.TOLD]:
+            self.session.take(self)
+
+    def make_room(self) -> None:
+        """Empty the section's area into the device's, in the middle of the section."""
+        try:
+            with self.session.lock:
+                if self.depth:  # else another thread has ended it meanwhile
+                    self.session.take(self)
+                    self.area.words[0] = self.area.head[Head.MOVED] = 0
+        except (KcovError, OSError) as error:
+            log.debug("section of %#x: %s", self.handle, error)
+
+    def leave(self) -> None:
+        """One remote_stop(); the last one ends the section."""
+        self.depth -= 1
+        if self.depth == 0:
+            self.finish()
+
+    def finish(self) -> None:
+        """End the section, whoever does it. Never raises, and not twice."""
+        if self.process != _process or not self.task.detach(self.sink):
+            return
+        self.depth = 0  # make_room() may be waiting for the lock in another thread
+        self.task.sections.remove(self)
+        self.task.release()
+        self.session.sections.discard(self)
+        try:
+            self.flush()
+        except (KcovError, OSError) as error:
+            head = self.area.head
+            lost = self.area.words[0] - head[Head.MOVED] + head[Head.LOST] - head[Head.TOLD]
+            _recorder.add(self.session.dropped, lost)
+            warn(f"remote_stop: {lost} events of a section are dropped: {error}")
+        self.area.head[Head.DEVICE] = 0
+        self.session.pool.put(self.area)
+
+
+_sessions: dict[int, Session] = {}
+_process = 0
+_the_pool: Pool | None = None
+
+
+def _pool() -> Pool:
+    global _the_pool
+    if _the_pool is None:
+        _the_pool = Pool(registry.get().namespace)
+    return _the_pool
+
+
+def add_session(session: Session) -> None:
+    """Make a session of this process's own device known: it need not be read from the files."""
+    _sessions[session.key] = session
+
+
+def session(key: int) -> Session | None:
+    """Return what this process knows of a session, None if nothing."""
+    return _sessions.get(key)
+
+
+def end_session(key: int) -> Session | None:
+    """Forget a session whose device is about to be disabled; return it."""
+    return _sessions.pop(key, None)
+
+
+def _join(key: int) -> Session | None:
+    """Return the session of that key, from the namespace's files; None if it is over."""
+    session = _sessions.get(key)
+    if session is not None:
+        return session
+    for old in [k for k, s in _sessions.items() if s.is_over() and not s.sections]:
+        del _sessions[old]
+    shared = registry.get()
+    number, sequence = registry.split_key(key)
+    with shared.namespace.device_lock(number):
+        slot = shared.slot(number)
+        if slot[Word.SEQUENCE] != sequence or slot[Word.MODE] != Mode.TRACE_PC:
+            return None
+        try:
+            device_area = Area(shared.namespace, registry.area_name(slot[Word.FILE]))
+            about = device_area.about
+            scope, branch = Scope.from_json(about["scope"]), bool(about["branch"])
+        except FileNotFoundError:
+            return None
+        except (KeyError, TypeError, ValueError) as error:
+            raise KcovError(EUCLEAN, f"area of device {number} is damaged: {error}") from None
+        session = Session(key, device_area, scope, branch=branch)
+    return _sessions.setdefault(key, session)
+
+
+def enter(handle: int, key: int, *, implicit: bool = False) -> Section | None:
+    """Open a section of the session ``key`` in the current task; None if it is over. Never raises."""
+    try:
+        session = _join(key)
+        if session is None or session.is_over():
+            return None
+        owner = task.current()
+        for section in owner.sections:
+            if section.session is session:
+                section.depth += 1
+                return section
+        log.debug("remote_start: handle %#x, device %d", handle, session.slot_number)
+        return Section(session, handle, owner, implicit=implicit)
+    except (KcovError, OSError) as error:
+        warn(f"remote_start: handle {handle:#x}: nothing is collected: {error}")
+        return None
+
+
+def _leave(sections: list[Section], idle: int) -> bool:
+    """End the section that a ``with remote(h)`` block of the current task opened.
+
+    ``sections`` are those that the context manager has open, in any task, and ``idle`` counts its entries
+    while nobody listened. Returns whether this is the end of one of those.
+    """
+    owner = _recorder.current_task()
+    for i in range(len(sections) - 1, -1, -1):
+        if sections[i].task is owner or sections[i].process != _process:
+            sections.pop(i).leave()
+            return False
+    if idle:
+        return True
+    warn("remote: the block ends in another task than it began in; its section ends here")
+    sections.pop().leave()
+    return False
+
+
+def remote_start(handle: int) -> None:
+    """Begin a section: what the current task does until remote_stop() is for who enabled ``handle``.
+
+    ``handle`` is a u64, or what common_handle() returned. If nobody in the namespace enabled it, nothing
+    happens, and neither does the matching stop. Sections nest. Never raises: bad input gives a KcovWarning.
+    Source: kcov_remote_start of the patch.
+    """
+    key = _recorder.find(handle)
+    owner = task.current()
+    owner.starts.append(None if key is None else enter(handle, key))
+
+
+def remote_stop() -> None:
+    """End the section that the latest remote_start() of the current task began.
+
+    Without one: KcovWarning. Source: kcov_remote_stop of the patch.
+    """
+    owner: Task | None = _recorder.current_task()  # type: ignore[assignment]
+    if owner is None or not owner.starts:
+        warn("remote_stop: no remote_start in this task")
+        return
+    section = owner.starts.pop()
+    if section is not None:
+        section.leave()
+
+
+def adopt() -> None:
+    """Collect the current task for every collect() that caused it. Called when it is first seen."""
+    task.current()
+    for found in task.chain(task.inherited()):
+        if found.follow:
+            enter(found.handle, found.device, implicit=True)
+
+
+def enter_all(found: _recorder.Inherited | None) -> Sequence[Section]:
+    """Open a section for each common handle in force that came with a piece of work."""
+    opened = (enter(i.handle, i.device, implicit=True) for i in task.chain(found))
+    return [section for section in opened if section is not None]
+
+
+def _find(handle: object) -> int | None:
+    """Look a handle up the slow way: the first time, an int's subclass, or what is no handle."""
+    if not isinstance(handle, int) or not 0 <= handle <= abi.MAX_HANDLE:
+        warn(f"remote_start: {handle!r:.80} is not a handle (a u64)")
+        return None
+    if not handle:
+        return None
+    if isinstance(handle, CommonHandle):
+        key = _find_settled(int(handle))
+        return key if key == handle.session else None
+    return _find_settled(int(handle))
+
+
+def _find_settled(handle: int) -> int | None:
+    global _unusable
+    if _unusable:
+        return None
+    try:
+        return registry.get().find(handle)
+    except (KcovError, OSError) as error:
+        _unusable = True
+        warn(f"remote_start: nothing can be collected in this process: {error}")
+        return None
+
+
+_unusable = False
+
+
+def _after_fork() -> None:
+    """In a forked child: what is open is the parent's."""
+    global _process, _the_pool
+    _process += 1
+    _the_pool = None
+    _sessions.clear()
+
+
+def _at_exit() -> None:
+    for session in list(_sessions.values()):
+        for section in list(session.sections):
+            section.finish()
+    if _the_pool is not None:
+        _the_pool.clear()
+
+
+_recorder.install(enter=enter, leave=_leave, adopt=adopt, find=_find)
+namespace.in_child(_after_fork)
+namespace.at_exit(_at_exit)

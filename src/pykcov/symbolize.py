@@ -1,0 +1,60 @@
+"""From a PC to a place in the source: ``symbolize(pc)``.
+
+A PC that the code map does not know is a place too, of kind 'unknown': reading a trace never fails
+because a word of it is strange.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import SupportsIndex
+
+from . import codemap
+from .codemap import Place
+
+__all__ = ["Location", "locate", "symbolize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """What one PC stands for.
+
+    ``kind`` is 'line' (a statement starts on this line), 'entry' (a function, module or class body
+    starts), 'arm' (one way out of a branch; ``arm`` says which) or 'unknown' (then ``file`` is ''
+    and ``line`` is 0). ``line`` and ``end_line`` count from 1, ``column`` and ``end_column`` from 0
+    in UTF-8 bytes as the interpreter counts them; they are None where it has none. ``function`` is
+    the qualified name, '<module>' for a module's own code.
+    """
+
+    pc: int
+    kind: str
+    file: str
+    line: int
+    function: str
+    column: int | None = None
+    end_line: int | None = None
+    end_column: int | None = None
+    arm: str = ""
+
+
+def locate(pc: int, place: Place | None) -> Location:
+    """Return the ``Location`` of a PC whose place is ``place``, None for a PC that nobody knows."""
+    if place is None:
+        return Location(pc, "unknown", "", 0, "")
+    return Location(pc, *place)
+
+
+def symbolize(pc: SupportsIndex) -> Location:
+    """Return the place that ``pc`` names, by the code map of this process's namespace.
+
+    Of kind 'unknown' if there is none. Any integer is accepted, whatever its value, and so is what
+    can be used as one (NumPy's); anything else is a TypeError. A namespace that cannot be read
+    knows no PC.
+    """
+    number = operator.index(pc)
+    try:
+        place = codemap.place(number) if 0 <= number < 1 << 64 else None
+    except OSError:  # a damaged or foreign namespace: `pykcov doctor` is the one to say so
+        place = None
+    return locate(number, place)

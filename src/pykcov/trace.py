@@ -1,0 +1,255 @@
+"""The frozen result of a collection: PCs in order of execution, their places, what was lost.
+
+A ``Trace`` opens nothing and locks nothing, except that ``save`` and ``load`` open the one file
+they are told to (its format is in tracefile.py). It carries the places of its own PCs, so that it
+can be read where the sources, and the namespace that gave the PCs, are gone.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, final
+
+from . import tracefile
+from .arcs import walk
+from .codemap import Place
+from .symbolize import Location, locate
+
+__all__ = ["FileCount", "SectionRecord", "Trace"]
+
+
+class SectionRecord(NamedTuple):
+    """One remote section of a trace: for which handle it ran, who ran it, which part it is.
+
+    ``start`` and ``end`` are indexes into ``Trace.pcs`` (``pcs[start:end]`` is the section);
+    ``began_ns`` and ``ended_ns`` are nanoseconds of CLOCK_MONOTONIC on the machine that recorded
+    it.
+    """
+
+    handle: int
+    pid: int
+    tid: int
+    thread: str
+    task: int
+    start: int
+    end: int
+    began_ns: int
+    ended_ns: int
+
+
+class FileCount(NamedTuple):
+    """How much of one file a trace holds: distinct lines and entries, and events of every kind."""
+
+    lines: int
+    functions: int
+    events: int
+
+
+@final
+class Trace:
+    """What one collection saw. Immutable; ``pcs`` is to be read, not written.
+
+    ``pcs`` are the recorded PCs in order, with repeats; ``places`` gives the place of each of them
+    that has one; ``sections`` the remote sections, if the device kept a record of them; ``dropped``
+    how many events happened and did not fit; ``probe`` which kind of probe was at work ('events',
+    'compiled').
+
+    ``a | b``, ``a & b`` and ``a - b`` work on the sets of PCs: the result holds each PC once, in
+    the order of its first event in ``a`` (then ``b``). It has no sections, and its ``dropped`` is
+    the sum of both, since either loss may have changed it. Two traces are equal if they recorded
+    the same PCs in the same order; compare ``set(a)`` with ``set(b)`` for less.
+    """
+
+    __slots__ = ("_distinct", "_dropped", "_pcs", "_places", "_probe", "_sections")
+
+    def __init__(
+        self,
+        pcs: Iterable[int] = (),
+        *,
+        places: Mapping[int, Place],
+        sections: Sequence[SectionRecord] = (),
+        dropped: int = 0,
+        probe: str = "",
+    ) -> None:
+        """Copy ``pcs`` (values below 2^64), and of ``places`` the part that these PCs need."""
+        self._pcs = array("Q", pcs)
+        self._distinct = frozenset(self._pcs)
+        self._places = MappingProxyType(
+            {pc: place for pc in self._distinct if (place := places.get(pc)) is not None}
+        )
+        self._sections = tuple(sections)
+        self._dropped = dropped
+        self._probe = probe
+
+    @property
+    def pcs(self) -> array[int]:
+        """The recorded PCs, an ``array('Q')``, in order of execution within each section."""
+        return self._pcs
+
+    @property
+    def places(self) -> Mapping[int, Place]:
+        """The place of each distinct PC of this trace; PCs that no code map knew are absent."""
+        return self._places
+
+    @property
+    def sections(self) -> tuple[SectionRecord, ...]:
+        """The remote sections in order of their moves; empty if the device has no room for them."""
+        return self._sections
+
+    @property
+    def dropped(self) -> int:
+        """How many events happened and did not fit into the area, or into a section's."""
+        return self._dropped
+
+    @property
+    def probe(self) -> str:
+        """Which kind of probe recorded the events; '' if unknown."""
+        return self._probe
+
+    def symbolize(self, pc: int) -> Location:
+        """Do what ``pykcov.symbolize`` does, by this trace's own places."""
+        return locate(pc, self._places.get(pc))
+
+    def lines(self) -> dict[str, set[int]]:
+        """Return for each file the lines on which a statement started: coverage.py's lines."""
+        result: dict[str, set[int]] = {}
+        for place in self._places.values():
+            if place.kind == "line":
+                result.setdefault(place.file, set()).add(place.line)
+        return result
+
+    def functions(self) -> dict[str, set[str]]:
+        """Return for each file the names of the functions, class bodies and lambdas entered.
+
+        The names are qualified. A function that was already running when the collection began is
+        not entered again and not listed. Modules are left out.
+        """
+        result: dict[str, set[str]] = {}
+        for place in self._places.values():
+            if place.kind == "entry" and place.function != "<module>":
+                result.setdefault(place.file, set()).add(place.function)
+        return result
+
+    def files(self) -> dict[str, FileCount]:
+        """Return the summary of each file, by name; events of unknown place are under ''.
+
+        The events of all files add up to ``len(trace)``. Functions are counted by place, so that
+        two lambdas are two.
+        """
+        events: Counter[str] = Counter()
+        entries: Counter[str] = Counter()
+        for pc, count in Counter(self._pcs).items():
+            place = self._places.get(pc)
+            events[place.file if place else ""] += count
+            if place and place.kind == "entry" and place.function != "<module>":
+                entries[place.file] += 1
+        lines = self.lines()
+        return {
+            file: FileCount(len(lines.get(file, ())), entries[file], events[file])
+            for file in sorted(events)
+        }
+
+    def arcs(self) -> dict[str, set[tuple[int, int]]]:
+        """Return for each file the jumps (from line, to line), in coverage.py's convention.
+
+        (-n, m): code whose first line is n was entered and began on line m; (m, -n): it was left
+        after line m.
+
+        The stream has entries and lines but no returns, so this is a reconstruction: a stack of
+        activations for each outermost section, on which an entry pushes and a line of another
+        function pops to it. What it cannot know:
+
+        * When a function calls itself, the lines after the inner call's return are taken for the
+          inner call's: an arc from the inner call's last line appears, and the one from the line of
+          the call is missing.
+        * Of several suspended generators or coroutines of one function, the one suspended last is
+          taken to resume; one that never resumes is taken to have been left where it stopped.
+        * A frame that was already running has no entry, and its first line and its end give no arc.
+        * In a merged stream without a record of sections (``sections=`` of ``open()``), an arc may
+          join the end of one section to the begin of the next if both are in the same function.
+        * Two functions of one file with the same qualified name are one; and where events were
+          dropped, an arc may skip over them.
+        """
+        parts = ((s.start, s.end, (s.pid, s.tid, s.task, s.began_ns)) for s in self._sections)
+        return walk(self._pcs, self._places, parts)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the trace to ``path``, whole or not at all.
+
+        A file that is there is replaced, and its mode kept. KcovError with the system's errno.
+        """
+        tracefile.write(
+            path,
+            tracefile.Contents(self._pcs, self._places, self._sections, self._dropped, self._probe),
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Trace:
+        """Read what ``save`` wrote.
+
+        KcovError: EINVAL for what is not a whole trace, else the system's errno.
+        """
+        found = tracefile.read(path)
+        return cls(
+            found.pcs,
+            places=found.places,
+            sections=[SectionRecord(*row) for row in found.sections],
+            dropped=found.dropped,
+            probe=found.probe,
+        )
+
+    def _combine(self, other: Trace, pcs: Iterable[int]) -> Trace:
+        probes = dict.fromkeys(probe for probe in (self._probe, other._probe) if probe)
+        return Trace(
+            pcs,
+            places={**other._places, **self._places},
+            dropped=self._dropped + other._dropped,
+            probe=", ".join(probes),
+        )
+
+    def __or__(self, other: object) -> Trace:
+        if not isinstance(other, Trace):
+            return NotImplemented
+        return self._combine(other, dict.fromkeys(self._pcs) | dict.fromkeys(other._pcs))
+
+    def __and__(self, other: object) -> Trace:
+        if not isinstance(other, Trace):
+            return NotImplemented
+        return self._combine(
+            other, (pc for pc in dict.fromkeys(self._pcs) if pc in other._distinct)
+        )
+
+    def __sub__(self, other: object) -> Trace:
+        if not isinstance(other, Trace):
+            return NotImplemented
+        return self._combine(
+            other, (pc for pc in dict.fromkeys(self._pcs) if pc not in other._distinct)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Trace):
+            return NotImplemented
+        return self._pcs == other._pcs
+
+    def __hash__(self) -> int:
+        return hash((len(self._pcs), self._distinct))
+
+    def __len__(self) -> int:
+        return len(self._pcs)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._pcs)
+
+    def __contains__(self, pc: object) -> bool:
+        return pc in self._distinct
+
+    def __repr__(self) -> str:
+        files = len({place.file for place in self._places.values()})
+        return (
+            f"<Trace: {len(self._pcs)} events, {len(self._distinct)} distinct, in {files} files; "
+            f"{self._dropped} dropped>"
+        )

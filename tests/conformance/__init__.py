@@ -1,0 +1,1 @@
+"""The contract of the device, the sections and the tasks, row by row."""

@@ -1,0 +1,367 @@
+"""One way to say a case, several things to say it to.
+
+A case opens a `Fd` through a driver and looks at the answers: `'ok'` or the name of the errno.
+Two drivers reach pykcov's own device: `Methods` by the named methods, `Ioctl` by the kernel's
+numbers. A third one for the kernel's device needs the same six verbs and its own `Rules`, which
+are the places where the two contracts knowingly differ.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import errno
+import functools
+import gc
+import json
+import os
+import queue
+import struct
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import pykcov
+from conformance import work
+
+T = TypeVar("T")
+
+SIZE = 512  # words of a device's area: one page, so that the kernel can map it too
+AREA = 128  # words of a section's area
+
+INIT_TRACE, ENABLE, DISABLE, REMOTE_ENABLE = 0x80086301, 0x6364, 0x6365, 0x40186366
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Where pykcov and the kernel answer differently on purpose (docs/kernel-differences.md)."""
+
+    max_handles: int = 0x10000
+    common_range_in_handles: bool = True
+    any_top_byte_in_handles: bool = True
+    local_beside_remote: bool = True
+    any_size_can_be_mapped: bool = True
+    smallest_section_area: int = 2  # words; one PC and the count
+    common_handle_bits: int = 48
+    sections_nest: bool = True
+
+
+def answer(call: Callable[[], object]) -> str:
+    """'ok', or the name of the errno of the KcovError that the call raised."""
+    try:
+        call()
+    except pykcov.KcovError as error:
+        assert error.errno is not None, f"a KcovError without errno: {error}"
+        return "ENOTSUPP" if error.errno == 524 else errno.errorcode[error.errno]
+    return "ok"
+
+
+class Fd:
+    """One open device. Every verb answers 'ok' or the name of an errno."""
+
+    def __init__(self, device: pykcov.Device) -> None:
+        self.device = device
+        self.area: memoryview = memoryview(b"")
+
+    def init_trace(self, size: int = SIZE) -> str:
+        return answer(lambda: self.device.init_trace(size))
+
+    def enable(self, mode: int = 0) -> str:
+        return answer(lambda: self.device.enable(mode))
+
+    def disable(self, arg: int = 0) -> str:
+        return answer(lambda: self.device.disable(arg))
+
+    def remote_enable(
+        self, handles: Sequence[int] = (), common: int = 0, *, area_size: int = AREA, mode: int = 0
+    ) -> str:
+        return answer(
+            lambda: self.device.remote_enable(
+                trace_mode=mode, area_size=area_size, handles=handles, common_handle=common
+            )
+        )
+
+    def ioctl(self, request: int, arg: Any = 0) -> str:
+        return answer(lambda: self.device.ioctl(request, arg))
+
+    def mmap(self, length: int | None = None, offset: int = 0) -> str:
+        """Map the area; the newest mapping is `self.area`."""
+
+        def call() -> None:
+            self.area = self.device.mmap(length, offset)
+
+        return answer(call)
+
+    def close(self) -> str:
+        return answer(self.device.close)
+
+    @property
+    def count(self) -> int:
+        return int(self.area[0])
+
+    def steps(self) -> list[work.Step]:
+        """What the area holds, as steps of work.py."""
+        return [step(pc) for pc in self.area[1 : 1 + self.count]]
+
+
+class IoctlFd(Fd):
+    """The same verbs by the kernel's numbers."""
+
+    def init_trace(self, size: int = SIZE) -> str:
+        return self.ioctl(INIT_TRACE, size)
+
+    def enable(self, mode: int = 0) -> str:
+        return self.ioctl(ENABLE, mode)
+
+    def disable(self, arg: int = 0) -> str:
+        return self.ioctl(DISABLE, arg)
+
+    def remote_enable(
+        self, handles: Sequence[int] = (), common: int = 0, *, area_size: int = AREA, mode: int = 0
+    ) -> str:
+        return self.ioctl(REMOTE_ENABLE, remote_arg(handles, common, area_size, mode))
+
+
+def remote_arg(
+    handles: Sequence[int] = (), common: int = 0, area_size: int = AREA, mode: int = 0
+) -> bytes:
+    """struct kcov_remote_arg, packed here a second time and not by the package that is tested."""
+    head = struct.pack("<IIIIQ", mode, area_size, len(handles), 0, common)
+    return head + struct.pack(f"<{len(handles)}Q", *handles)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """How a case gets at a device."""
+
+    name: str
+    fd: type[Fd]
+    rules: Rules = Rules()
+
+    def open(self, state: str = "S0", size: int = SIZE, **scope: Any) -> Fd:
+        """A fresh device in S0, S1 (sized) or S2 (sized and mapped) that records work.py only."""
+        fd = self.fd(pykcov.open(include=[work.FILE], **scope))
+        if state in ("S1", "S2"):
+            assert fd.init_trace(size) == "ok"
+        if state == "S2":
+            assert fd.mmap() == "ok"
+        return fd
+
+    @contextmanager
+    def opened(self, state: str = "S0", size: int = SIZE, **scope: Any) -> Iterator[Fd]:
+        """The same, closed at the end."""
+        fd = self.open(state, size, **scope)
+        try:
+            yield fd
+        finally:
+            fd.disable()  # a case that failed must not leave the test's own task busy
+            fd.close()
+
+
+METHODS = Driver("methods", Fd)
+IOCTL = Driver("ioctl", IoctlFd)
+DRIVERS = [METHODS, IOCTL]
+
+
+@functools.cache
+def comparisons() -> str:
+    """What a good call with TRACE_CMP answers: 'ok', or ENOTSUPP while it is not built."""
+    with METHODS.opened("S1") as fd:
+        result = fd.enable(1)
+        if result == "ok":
+            assert fd.disable() == "ok"
+        return result
+
+
+@functools.cache
+def step(pc: int) -> work.Step:
+    """A PC of work.py as a step; the file is checked, so a foreign PC cannot pass for a step."""
+    place = pykcov.symbolize(pc)
+    assert place.file == work.FILE, f"{pc:#x} is {place}, not a place of work.py"
+    return work.Step(place.kind, place.function, place.line)
+
+
+# Tasks
+
+
+class Task(Protocol):
+    """Somebody who runs commands, one at a time, always as the same task."""
+
+    def __call__(self, command: Callable[[], T]) -> T:
+        """Run the command as this task and give back what it returns or raises."""
+
+    def end(self) -> None:
+        """End the task; when this returns, its end has been noticed."""
+
+
+class ThreadTask:
+    """The base context of a thread of its own."""
+
+    def __init__(self) -> None:
+        self._commands: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        # A daemon: a case that hangs in here must not keep the test process alive.
+        self.thread = threading.Thread(target=self._run, name="task", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while (command := self._commands.get()) is not None:
+            try:
+                self._answers.put((command(), None))
+            except BaseException as error:
+                self._answers.put((None, error))
+            del command
+
+    def __call__(self, command: Callable[[], T]) -> T:
+        self._commands.put(command)
+        value, error = self._answers.get(timeout=60)
+        if error is not None:
+            raise error
+        return value  # type: ignore[no-any-return]
+
+    def end(self) -> None:
+        if self.thread.is_alive():
+            self._commands.put(None)
+            gone(self.thread)
+
+
+class ContextTask:
+    """A contextvars.Context that runs on the calling thread, or on another task's thread."""
+
+    def __init__(self, context: contextvars.Context | None = None, on: Task | None = None) -> None:
+        self.context = contextvars.Context() if context is None else context
+        self.on = on
+
+    def __call__(self, command: Callable[[], T]) -> T:
+        context = self.context
+        if self.on is not None:
+            return self.on(lambda: context.run(command))
+        return context.run(command)
+
+    def end(self) -> None:
+        self.__dict__.pop("context", None)
+        gc.collect()
+
+
+TASKS: dict[str, Callable[[], Task]] = {"thread": ThreadTask, "context": ContextTask}
+
+
+@contextmanager
+def tasks(*kinds: str) -> Iterator[list[Task]]:
+    """One task of each kind, ended at the end."""
+    made = [TASKS[kind]() for kind in kinds]
+    try:
+        yield made
+    finally:
+        for task in reversed(made):
+            task.end()
+
+
+def in_thread(command: Callable[[], T]) -> T:
+    """Run the command in a thread of its own, which is gone when this returns."""
+    task = ThreadTask()
+    try:
+        return task(command)
+    finally:
+        task.end()
+
+
+def in_context(command: Callable[[], T]) -> T:
+    """Run the command in an empty Context of its own."""
+    return contextvars.Context().run(command)
+
+
+def gone(thread: threading.Thread) -> None:
+    """Wait until a thread has ended for the operating system too: join() may return before that."""
+    native = thread.native_id
+    thread.join(60)
+    assert not thread.is_alive(), "the thread does not end"
+    eventually(lambda: not os.path.exists(f"/proc/self/task/{native}"), "the thread lives on")
+
+
+def in_child(command: Callable[[], T], timeout: float = 60) -> T:
+    """Run the command in a forked child; what it returns comes back as JSON."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            try:
+                text = json.dumps({"value": command()})
+            except BaseException as error:
+                text = json.dumps({"error": f"{type(error).__name__}: {error}"})
+            os.write(writing, text.encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    stop = threading.Timer(timeout, os.kill, (child, 9))  # a hung child must not hang the tests
+    stop.start()
+    with open(reading, "rb") as pipe:
+        text = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    stop.cancel()
+    assert os.waitstatus_to_exitcode(status) == 0, f"the child ended with {status:#x}"
+    reply = json.loads(text)
+    assert "error" not in reply, reply["error"]
+    return reply["value"]  # type: ignore[no-any-return]
+
+
+def eventually(check: Callable[[], object], complaint: str, seconds: float = 10) -> None:
+    """Wait until the check holds. The seconds only bound a failure; nothing is measured."""
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, complaint
+        time.sleep(0.001)
+
+
+def settles(call: Callable[[], str], wanted: str = "ok") -> None:
+    """Repeat a call until it gives the wanted answer: the end of a task may take a moment."""
+    last: list[str] = []
+
+    def check() -> bool:
+        last[:] = [call()]
+        return last[0] == wanted
+
+    eventually(check, f"wanted {wanted}, the last answer was {last}")
+
+
+def section(handle: int, functions: Iterable[Callable[[], object]]) -> None:
+    """One section around these calls, in the task that runs this."""
+    with pykcov.remote(handle):
+        for function in functions:
+            function()
+
+
+# Warnings
+
+
+@contextmanager
+def kcov_warnings() -> Iterator[list[str]]:
+    """The texts of all KcovWarnings while the block runs, whatever thread gave them."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        yield texts
+        texts += [str(w.message) for w in seen if issubclass(w.category, pykcov.KcovWarning)]
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """No KcovWarning may be given while the block runs."""
+    with kcov_warnings() as texts:
+        yield
+    assert texts == []
+
+
+@contextmanager
+def one_warning(*words: str) -> Iterator[None]:
+    """Exactly one KcovWarning must be given while the block runs, and its text has these words."""
+    with kcov_warnings() as texts:
+        yield
+    assert len(texts) == 1, texts
+    for word in words:
+        assert word in texts[0]
