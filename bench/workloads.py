@@ -37,13 +37,13 @@ class Workload(NamedTuple):
 
 
 WORKLOADS = {
-    "loop": Workload("a branchy loop", "loop", 2, 12),
-    "calls": Workload("recursive calls, small methods", "calls", 10, 10),
-    "json": Workload("json decoding in pure Python", "json", 1, 10),
-    "html": Workload("html.parser", "html_", 1, 10),
-    "toml": Workload("tomllib", "toml", 1, 10),
+    "loop": Workload("a branchy loop", "loop", 2, 4),
+    "calls": Workload("recursive calls, small methods", "calls", 5, 4),
+    "json": Workload("json decoding in pure Python", "json", 1, 4),
+    "html": Workload("html.parser", "html_", 1, 4),
+    "toml": Workload("tomllib", "toml", 1, 4),
     "asyncio": Workload("100 interleaving asyncio tasks", "tasks", 8, 1),
-    "threads": Workload("4 threads of which one collects", "mixed", 1, 8),
+    "threads": Workload("4 threads of which one collects", "mixed", 1, 3),
 }
 
 

@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pykcov
@@ -40,6 +41,14 @@ class Kind:
 
     def texts(self) -> list[str]:
         return [(DOCUMENTS / name).read_text("utf-8") for name in self.documents]
+
+    def work(self) -> None:
+        """What the workers do for such a request, in this thread."""
+        for text in self.texts():
+            read(self.name, text)
+
+    def does_the_work(self, file: str) -> bool:
+        return short(file).startswith((*self.files, "jobserver/documents.py"))
 
 
 KINDS = [
@@ -108,6 +117,7 @@ def collect_all_at_once(port: int, meanwhile: Callable[[], object]) -> list[pykc
 # Showing it
 
 
+@cache
 def short(file: str) -> str:
     for folder in (HERE, STDLIB):
         if Path(file).is_relative_to(folder):
@@ -155,6 +165,7 @@ class Quiet:
 
     alone: pykcov.Trace  # the same request
     others: pykcov.Trace  # all documents of its kind
+    settrace: dict[str, set[int]]  # lines of the work, without pykcov
 
 
 def check(kind: Kind, trace: pykcov.Trace, quiet: Quiet) -> bool:
@@ -163,7 +174,7 @@ def check(kind: Kind, trace: pykcov.Trace, quiet: Quiet) -> bool:
     results = [
         only_its_parser(kind, lines),
         same_as_alone(trace, quiet.alone),
-        same_as_settrace(kind, lines),
+        same_as_settrace(kind, lines, quiet.settrace),
         markers(kind, trace, quiet.others),
     ]
     for right, text in results:
@@ -230,14 +241,10 @@ def first_difference(found: list[list[int]], expected: list[list[int]]) -> str:
     return f"event {at} of {len(ours)} is {context}, alone of {len(theirs)} {wanted}"
 
 
-def same_as_settrace(kind: Kind, lines: dict[str, set[int]]) -> tuple[bool, str]:
-    """The work itself, done in this thread and traced by the interpreter, without pykcov."""
-
-    def wanted(file: str) -> bool:
-        return short(file).startswith((*kind.files, "jobserver/documents.py"))
-
-    expected = truth.lines_of(lambda: [read(kind.name, text) for text in kind.texts()], wanted)
-    found = {file: seen for file, seen in lines.items() if wanted(file)}
+def same_as_settrace(
+    kind: Kind, lines: dict[str, set[int]], expected: dict[str, set[int]]
+) -> tuple[bool, str]:
+    found = {file: seen for file, seen in lines.items() if kind.does_the_work(file)}
     if found == expected:
         return True, f"as sys.settrace sees it: {sum(map(len, found.values()))} lines of the work"
     return False, (
@@ -265,7 +272,7 @@ def functions(trace: pykcov.Trace) -> set[str]:
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=3, help="collect each kind so many times")
+    options.add_argument("--rounds", type=int, default=5, help="collect each kind so many times")
     options.add_argument("--clients", type=int, default=4, help="threads that make the load")
     args = options.parse_args()
     began = time.monotonic()
@@ -278,18 +285,19 @@ def main() -> int:
             kind.name: Quiet(
                 alone=collect(server.port, kind.name, kind.texts()),
                 others=collect(server.port, kind.name, documents(kind.name)),
+                settrace=truth.lines_of(kind.work, kind.does_the_work),
             )
             for kind in KINDS
         }
         with load:
             port = server.port
-            one = collect(port, "toml", toml.texts(), lambda: meanwhile.update(load.wait_for(3)))
+            one = collect(port, "toml", toml.texts(), lambda: meanwhile.update(load.wait_for(20)))
             in_turn = [
-                (kind, collect(port, kind.name, kind.texts(), lambda: load.wait_for(2)))
+                (kind, collect(port, kind.name, kind.texts(), lambda: load.wait_for(5)))
                 for _ in range(args.rounds)
                 for kind in KINDS
             ]
-            at_once = collect_all_at_once(port, lambda: load.wait_for(2))
+            at_once = collect_all_at_once(port, lambda: load.wait_for(5))
 
     print(f"One request, {' and '.join(toml.documents)}, out of a busy server:")
     show(one)

@@ -40,16 +40,16 @@ def nothing_left_behind(own_namespace: None) -> Iterator[None]:
 
 
 def _left() -> list[object]:
-    inventory = getattr(_namespace_module(), "inventory", None)
+    inventory = getattr(_registry_module(), "inventory", None)
     if inventory is None:
         return []
     found = inventory()
     return [*found.devices, *found.stale]
 
 
-def _namespace_module() -> ModuleType | None:
+def _registry_module() -> ModuleType | None:
     try:
-        from pykcov import namespace
+        from pykcov import registry
     except ImportError:  # tests of the build and of the repository run without it
         return None
-    return namespace
+    return registry

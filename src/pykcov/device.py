@@ -341,7 +341,7 @@ class Device:
             if owner is not None and owner.remote is not None:
                 raise _busy(call, "remote", owner.remote)
             mode = _get_mode(call, trace_mode)
-            _check_remote(call, trace_mode, area_size, handles, common_handle)
+            self._check_remote(call, trace_mode, area_size, handles, common_handle)
             every = (*handles, common_handle) if common_handle else handles
             slot = self._slot
             slot[Word.MODE] = mode
@@ -360,7 +360,7 @@ class Device:
                 raise
             if taken is not None:
                 self._reset()
-                raise KcovError(EEXIST, f"{call}: handle {taken:#x} is in use")
+                raise _in_use(call, taken)
             self._handles = every
             log.debug("%s: device %d, %d handles", call, self.number, len(every))
 
@@ -438,6 +438,36 @@ class Device:
             raise KcovError(EINVAL, f"{call}: device {self.number} is not ready: {self._state()}")
         self._has_area()
 
+    def _check_remote(
+        self,
+        call: str,
+        trace_mode: int,
+        area_size: int,
+        handles: tuple[int, ...],
+        common_handle: int,
+    ) -> None:
+        """Check the arguments of REMOTE_ENABLE, in the kernel's order: handle by handle."""
+        if abi.capacity(_number(call, "area_size", area_size), trace_mode) < 1:
+            raise KcovError(EINVAL, f"{call}: an area of {area_size} words holds no record")
+        if area_size > abi.MAX_SIZE:
+            raise KcovError(EINVAL, f"{call}: an area of {area_size} words, at most {abi.MAX_SIZE}")
+        cause, before = "", handles
+        for number, handle in enumerate(handles):
+            if not 0 < handle <= abi.MAX_HANDLE:
+                cause, before = f"{handle:#x} is not a handle: a u64, not 0", handles[:number]
+                break
+        else:
+            if not 0 <= common_handle <= abi.MAX_COMMON_HANDLE:
+                cause = (
+                    f"{common_handle:#x} is not a common handle: "
+                    f"1 ... {abi.MAX_COMMON_HANDLE:#x}, 0 for none"
+                )
+        if cause:
+            taken = self._registry.first_taken(before)
+            if taken is not None:
+                raise _in_use(call, taken)
+            raise KcovError(EINVAL, f"{call}: {cause}")
+
     def _has_area(self) -> bool:
         """Tell whether the size is set; another process that inherited the device may have done that."""
         if self._area is None and self._slot[Word.FILE] == self._file:
@@ -474,28 +504,14 @@ def _get_mode(call: str, mode: int) -> Mode:
     raise KcovError(EINVAL, f"{call}: there is no mode {mode}: TRACE_PC is 0, TRACE_CMP is 1")
 
 
+def _in_use(call: str, handle: int) -> KcovError:
+    return KcovError(EEXIST, f"{call}: handle {handle:#x} is in use")
+
+
 def _busy(call: str, kind: str, other: Device) -> KcovError:
     handles = ", ".join(f"{handle:#x}" for handle in other._handles[:4])
     more = f", handles {handles}" if handles else ""
     return KcovError(EBUSY, f"{call}: this task already owns a {kind} device ({other.number}{more})")
-
-
-def _check_remote(
-    call: str, trace_mode: int, area_size: int, handles: tuple[int, ...], common_handle: int
-) -> None:
-    """Check the arguments of REMOTE_ENABLE, in the kernel's order."""
-    if abi.capacity(_number(call, "area_size", area_size), trace_mode) < 1:
-        raise KcovError(EINVAL, f"{call}: an area of {area_size} words holds no record")
-    if area_size > abi.MAX_SIZE:
-        raise KcovError(EINVAL, f"{call}: an area of {area_size} words, at most {abi.MAX_SIZE}")
-    for handle in handles:
-        if not 0 < handle <= abi.MAX_HANDLE:
-            raise KcovError(EINVAL, f"{call}: {handle:#x} is not a handle: a u64, not 0")
-    if not 0 <= common_handle <= abi.MAX_COMMON_HANDLE:
-        raise KcovError(
-            EINVAL,
-            f"{call}: {common_handle:#x} is not a common handle: 1 ... {abi.MAX_COMMON_HANDLE:#x}, 0 for none",
-        )
 
 
 def _at_exit() -> None:

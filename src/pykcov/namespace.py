@@ -20,7 +20,7 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from .errors import KcovError
 
@@ -177,6 +177,20 @@ class Namespace:
         else:
             self._remove_all()
         self.close()
+
+    def empty(self) -> list[str]:
+        """Remove all files, whatever they are, and return their names; EBUSY if others use them."""
+        try:
+            self._share(fcntl.F_WRLCK)
+        except OSError:
+            raise KcovError(
+                errno.EBUSY, f"namespace: other processes are using {self.path}"
+            ) from None
+        removed = [name for name in self.names() if name != "lock"]
+        for name in removed:
+            self.unlink(name)
+        self._share(fcntl.F_RDLCK)
+        return removed
 
     def after_fork(self) -> None:
         """Take locks of this process's own: the parent's are shared with the descriptor."""
@@ -365,10 +379,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-@contextlib.contextmanager
-def undisturbed(namespace: Namespace) -> Iterator[None]:
-    """Hold the registry's and then the code map's lock: nobody adds a file meanwhile."""
-    with namespace.registry_lock, namespace.codemap_lock:
-        yield

@@ -11,12 +11,16 @@ from __future__ import annotations
 import enum
 import errno
 import mmap
+from dataclasses import dataclass
 
 from . import _recorder, namespace
 from .errors import KcovError
 from .namespace import Namespace
 
-__all__ = ["Mode", "Registry", "Word", "get", "session_key", "split_key"]
+__all__ = [
+    "DeviceInfo", "Inventory", "Mode", "Registry", "Word", "clean", "get", "inventory",
+    "session_key", "split_key",
+]  # fmt: skip
 
 MAGIC = 0x766F636B79700001
 _LAYOUT = 1
@@ -200,6 +204,15 @@ class Registry:
                 words[Word.HANDLES] = len(handles)
             return taken
 
+    def first_taken(self, handles: tuple[int, ...]) -> int | None:
+        """Return the first of ``handles`` that add() would refuse, None if there is none."""
+        seen = set()
+        for handle in handles:
+            if handle in seen or self.find(handle) is not None:
+                return handle
+            seen.add(handle)
+        return None
+
     def remove(self, number: int, handles: tuple[int, ...]) -> None:
         """Take back handles of the device in slot ``number``."""
         with self.namespace.registry_lock:
@@ -213,9 +226,26 @@ class Registry:
         with self.namespace.registry_lock:
             self._settle()
             key = session_key(number, self.slot(number)[Word.SEQUENCE])
-            table = self._entries.tolist()
-            handles = tuple(h for h, k in zip(table[::2], table[1::2], strict=True) if k == key)
-            self.remove(number, handles)
+            self.remove(number, self.handles().get(key, ()))
+
+    def handles(self) -> dict[int, tuple[int, ...]]:
+        """Return all handles, by the key of the session that has them."""
+        self._settle()
+        table = self._entries.tolist()
+        found: dict[int, list[int]] = {}
+        for handle, key in zip(table[::2], table[1::2], strict=True):
+            if handle:
+                found.setdefault(key, []).append(handle)
+        return {key: tuple(handles) for key, handles in found.items()}
+
+    def stale_files(self) -> list[str]:
+        """Return the names of files that no live process needs."""
+        needed = {"lock", "registry", "codemap", _table_name(self.header[Header.GENERATION])}
+        for number in range(SLOTS):
+            words = self.slot(number)
+            if words[Word.MODE] != Mode.FREE and self.is_used(words):
+                needed.add(area_name(words[Word.FILE]))
+        return [n for n in self.namespace.names() if n not in needed and not _is_section(n)]
 
     def _reap(self, handle: int) -> bool:
         """Free the device that has ``handle`` if all who used it are dead."""
@@ -250,7 +280,7 @@ class Registry:
             return
         while have < need:
             have *= 2
-        old = self._entries.tolist()
+        by_session = self.handles()
         generation = header[Header.GENERATION] + 1
         self.namespace.unlink(_table_name(generation))
         self.namespace.create(_table_name(generation), have * _ENTRY_BYTES).close()
@@ -258,12 +288,8 @@ class Registry:
         header[Header.GENERATION] = generation
         header[Header.COUNT] = 0
         self._entries = self._map_table()
-        by_session: dict[int, list[int]] = {}
-        for handle, key in zip(old[::2], old[1::2], strict=True):
-            if handle:
-                by_session.setdefault(key, []).append(handle)
         for key, handles in by_session.items():
-            _recorder.insert(tuple(handles), key)
+            _recorder.insert(handles, key)
         if header[Header.VERSION] & 1:
             header[Header.VERSION] += 1
         self.namespace.unlink(_table_name(generation - 1))
@@ -271,6 +297,14 @@ class Registry:
 
 def _table_name(generation: int) -> str:
     return f"handles.{generation}"
+
+
+def _is_section(name: str) -> bool:
+    """Tell whether a file is the area of a section of a live process (section.PID.START.N)."""
+    parts = name.split(".")
+    if len(parts) != 4 or parts[0] != "section" or not all(part.isdigit() for part in parts[1:]):
+        return False
+    return namespace.is_alive(int(parts[1]), int(parts[2]))
 
 
 def area_name(file: int) -> str:
@@ -292,6 +326,75 @@ def get() -> Registry:
 def current() -> Registry | None:
     """Return the registry if this process has opened it."""
     return _current
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A device of the namespace, as `pykcov doctor` shows it."""
+
+    number: int
+    mode: str
+    owner_pid: int  # the process that enabled it, or else opened it
+    alive: bool
+    size: int  # words
+    handles: tuple[int, ...]
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What is in the namespace."""
+
+    path: str
+    devices: list[DeviceInfo]
+    stale: list[str]  # names of files that no live process needs
+
+
+def inventory() -> Inventory:
+    """Return what is in this process's namespace. Raises KcovError as Registry and Namespace do."""
+    shared = get()
+    devices = []
+    with shared.namespace.registry_lock:
+        handles = shared.handles()
+        for number in range(SLOTS):
+            words = shared.slot(number)
+            mode = words[Word.MODE]
+            if mode == Mode.FREE:
+                continue
+            devices.append(
+                DeviceInfo(
+                    number,
+                    Mode(mode).name if mode in list(Mode) else f"damaged ({mode})",
+                    words[Word.OWNER_PID] or words[Word.OPENER_PID],
+                    shared.is_used(words),
+                    words[Word.SIZE],
+                    handles.get(session_key(number, words[Word.SEQUENCE]), ()),
+                    words[Word.DROPPED],
+                )
+            )
+        return Inventory(shared.namespace.path, devices, shared.stale_files())
+
+
+def clean() -> list[str]:
+    """Free devices whose processes are dead, remove stale files, and return their names.
+
+    If the registry itself is damaged, everything goes, unless other processes are using it (KcovError EBUSY).
+    """
+    try:
+        shared = get()
+    except KcovError as error:
+        if error.errno != errno.EUCLEAN:
+            raise
+        return namespace.get().empty()
+    with shared.namespace.registry_lock:
+        for number in range(SLOTS):
+            words = shared.slot(number)
+            if words[Word.MODE] != Mode.FREE and not shared.is_used(words):
+                shared.release(number)
+        stale = shared.stale_files()
+        for name in stale:
+            shared.namespace.unlink(name)
+    return stale
 
 
 def _leave() -> None:

@@ -19,6 +19,7 @@ import struct
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -242,8 +243,12 @@ class ContextTask:
         return context.run(command)
 
     def end(self) -> None:
-        self.__dict__.pop("context", None)
-        gc.collect()
+        context = self.__dict__.pop("context", None)
+        alive = weakref.ref(context) if context is not None else lambda: None
+        del context
+        if alive() is not None:  # an exception's traceback may hold it, in a cycle
+            gc.collect()
+            assert alive() is None, "somebody keeps the Context alive"
 
 
 TASKS: dict[str, Callable[[], Task]] = {"thread": ThreadTask, "context": ContextTask}

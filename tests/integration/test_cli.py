@@ -17,6 +17,7 @@ import pykcov
 from pykcov import Trace, cli
 
 PYKCOV = [sys.executable, "-m", "pykcov"]
+CONSOLE_SCRIPT = [sys.executable, str(Path(sys.executable).with_name("pykcov"))]
 
 
 def run(
@@ -258,15 +259,17 @@ def write(directory: Path, name: str, source: str) -> Path:
 
 
 def same_as_python(
-    tmp_path: Path, *target: str, stdin: str = "one\ntwo\n", flags: tuple[str, ...] = ()
+    tmp_path: Path,
+    *target: str,
+    stdin: str = "one\ntwo\n",
+    pykcov: list[str] = PYKCOV,
+    flags: tuple[str, ...] = (),
 ) -> None:
-    """Run `python TARGET` and `pykcov run TARGET`, each in a fresh copy of what is in
-    tmp_path/files.
-    """
+    """Run python and pykcov, each in a fresh copy of what is in tmp_path/files."""
     results = []
     for command in (
         [sys.executable, *flags, *target],
-        [sys.executable, *flags, "-m", "pykcov", "run", "-q", "-o", "../x.trace", *target],
+        [pykcov[0], *flags, *pykcov[1:], "run", "-q", "-o", "../x.trace", *target],
     ):
         work = tmp_path / "work"
         subprocess.run(["rm", "-rf", str(work)], check=True)
@@ -361,7 +364,9 @@ def test_a_module_of_the_program_wins_over_one_that_pykcov_has_imported(
         (tmp_path / directory / "struct").mkdir()
     for name in ("prog.py", "app/__main__.py"):
         prog = write(tmp_path, f"files/{name}", source)
-    same_as_python(tmp_path, *target, stdin=prog.read_text() if target == ["-"] else "")
+    stdin = prog.read_text() if target == ["-"] else ""
+    # Not `python -m pykcov`: that looks for pykcov's own modules in the current directory first.
+    same_as_python(tmp_path, *target, stdin=stdin, pykcov=CONSOLE_SCRIPT)
 
 
 @pytest.mark.parametrize("target", [["prog.py"], ["-m", "prog"], ["sub"]])

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from .collecting import Task
+from .collecting import Collection, Inherited, Registry, Task
 from .interpreter import Interpreter
 from .rules import Rules
 from .values import Abort, Event, Steps, Wait
@@ -52,6 +52,8 @@ class Machine:
         self.tasks: list[Task] = []
         self.current: Strand | None = None
         self.events = 0
+        self.registry = Registry()
+        self.collections: list[Collection] = []
 
     def record(self, event: Event) -> None:
         """Every event of the program comes by here, in the strand that runs."""
@@ -71,8 +73,11 @@ class Machine:
         assert self.current is not None
         return self.current.task
 
-    def new_task(self, origin: Task | None) -> Task:
-        task = Task(len(self.tasks), origin)
+    def new_task(self, inherited: Inherited | None, thread: str | None = None) -> Task:
+        if thread is None:
+            assert self.current is not None
+            thread = self.current.thread
+        task = Task(len(self.tasks), thread, inherited)
         self.tasks.append(task)
         return task
 
@@ -91,7 +96,7 @@ class Machine:
 
     def run(self, work: Steps) -> Any:
         """Runs `work` in a first strand, and everything that it starts, to the end."""
-        main = self.start("main", work, self.new_task(None), "main")
+        main = self.start("main", work, self.new_task(None, "main"), "main")
         try:
             while self.strands:
                 ready = [s for s in self.strands if s.wait is None or s.wait()]

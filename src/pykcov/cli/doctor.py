@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from .. import __version__, namespace, probes
+from .. import __version__, probes, registry
 from ..errors import KcovError
 from ..report.text import plain, printable
 
@@ -36,8 +36,10 @@ def main(argv: Sequence[str]) -> int:
     for name in ("rich", "coverage"):
         print(f"  {name:10}{_version(name)}")
     print("\nprobes")
-    for name, reason in probes.describe():
-        print(f"  {name:10}{reason}")
+    described = probes.describe()
+    width = max((len(name) for name, _ in described), default=0)
+    for name, reason in described:
+        print(f"  {name:{width}}  {reason}")
     print("\nnamespace")
     try:
         _print_namespace(clean=options.clean)
@@ -47,6 +49,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _handles(handles: tuple[int, ...]) -> str:
+    more = f" and {len(handles) - 4} more" if len(handles) > 4 else ""
+    return " ".join(f"{handle:#x}" for handle in handles[:4]) + more or "-"
+
+
 def _version(name: str) -> str:
     if importlib.util.find_spec(name) is None:
         return "not installed (optional)"
@@ -54,8 +61,8 @@ def _version(name: str) -> str:
 
 
 def _print_namespace(*, clean: bool) -> None:
-    removed = namespace.clean() if clean else []
-    inventory = namespace.inventory()
+    removed = registry.clean() if clean else []
+    inventory = registry.inventory()
     print(f"  {printable(inventory.path)}")
     print("\ndevices")
     rows = [
@@ -64,7 +71,7 @@ def _print_namespace(*, clean: bool) -> None:
             str(device.mode),
             f"{device.owner_pid or '-'}{'' if device.alive else ' (gone)'}",
             str(device.size),
-            str(device.handles),
+            _handles(device.handles),
             str(device.dropped),
         )
         for device in inventory.devices

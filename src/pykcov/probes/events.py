@@ -149,7 +149,7 @@ def _disarm() -> None:
     """Take all events off."""
     global _armed
     _armed = False
-    if not MONITORING:
+    if not MONITORING or _tool < 0:
         return
     sys.monitoring.set_events(_tool, 0)
     while _local:

@@ -1,0 +1,179 @@
+"""The tables of docs/benchmarks.md: from the figures of a run to rows with a verdict. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from workloads import WORKLOADS
+
+# (cell, figure) -> what its rounds gave
+Figures = Mapping[tuple[str, str], Sequence[float]]
+
+
+class Row(NamedTuple):
+    """One row: what was measured, in ``unit``, and what it has to be; None: it is only shown."""
+
+    title: str
+    value: float
+    unit: str
+    must: float | None = None
+    wanted: float | None = None
+    digits: int = 2
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Compare what is printed, not what was rounded away."""
+        value = round(self.value, self.digits)
+        if self.must is None:
+            return "shown"
+        if self.wanted is not None and value <= self.wanted:
+            return "as wanted"
+        return "reached" if value <= self.must else "**falls short**"
+
+    def cells(self) -> list[str]:
+        """Return the row's columns as text."""
+
+        def limit(value: float | None) -> str:
+            return "–" if value is None else f"≤ {value:g} {self.unit}"
+
+        note = f"; {self.note}" if self.note else ""
+        measured = f"{self.value:.{self.digits}f} {self.unit}{note}"
+        return [self.title, limit(self.must), limit(self.wanted), measured, self.verdict]
+
+
+def rows(figures: Figures) -> list[Row]:
+    """Return all rows of the costs that were promised, in their order."""
+
+    def median(cell: str, figure: str) -> float:
+        return statistics.median(figures[cell, figure])
+
+    def ratio(cell: str, over: str, under: str) -> float:
+        # Of the same round, so that what slows the machine down for a while slows both.
+        pairs = zip(figures[cell, over], figures[cell, under], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+    idle = {w: median("idle", w) for w in WORKLOADS}
+    ended = {w: median("ended", w) for w in WORKLOADS}
+    against = {
+        w: (median(f"collect {w}", "pykcov") - 1) / (median(f"coverage {w}", "coverage") - 1)
+        for w in WORKLOADS
+    }
+    floor = {w: ratio(f"collect {w}", "pykcov", "floor") for w in WORKLOADS}
+    monitoring = sys.version_info >= (3, 12)
+    sections = {
+        "`with remote(h)`": median("section", "with") / 1000,
+        "`remote_start`, `remote_stop`": median("section", "calls") / 1000,
+    }
+    found = [
+        Row("annotated, nothing was ever collected, against plain Python", _mean(idle.values()), "×", 1.02, 1.0, note=_worst(idle)),
+        Row("the same, after a collection has ended", _mean(ended.values()), "×", 1.02, 1.0, note=_worst(ended)),
+        Row("`with remote(h)`, no handle in the namespace", median("annotation", "nobody"), "ns", 300, 100, 0),
+        Row("the same, another handle is listened to", median("annotation", "another"), "ns", 300, 100, 0),
+        Row("collecting, extra time against coverage.py's C tracer", _mean(against.values()), "×", 0.75, 0.5, note=_worst(against)),
+        *(
+            Row(f"collecting against callbacks that do nothing: {WORKLOADS[w].title}", value, "×", 1.25, 1.1)
+            for w, value in floor.items()
+        ),
+        *(
+            Row(
+                f"an event in a function of 2,000 lines against 20, {kind} lines",
+                ratio("length", f"{kind} 2000", f"{kind} 20"),
+                "×", 2, 1,
+                note=f"{median('length', f'{kind} 20'):.0f} ns in the short one",
+            )
+            for kind in ("short", "branchy")
+        ),
+        Row(
+            "what the 3 other threads pay while one collects",
+            median("collect threads", "pykcov others"),
+            "×",
+            None if monitoring else 1.05,
+            None if monitoring else 1.0,
+            note=f"callbacks that do nothing: {median('collect threads', 'floor others'):.2f} ×",
+        ),
+        *(
+            Row(f"a section that is listened to, empty, {how}", value, "µs", 10, 3, 1)
+            for how, value in sections.items()
+        ),
+        Row("a section with the two events of an empty function", median("section", "with events") / 1000, "µs", digits=1),
+        Row("find a handle among 65,536 against among 1: the same again", ratio("find", "many same", "one same"), "×", 1.5, 1, note=_ns(median("find", "many same"))),
+        Row("the same, all of them in random order", ratio("find", "many hit", "one hit"), "×", 1.5, 1, note=_ns(median("find", "many hit"))),
+        Row("the same, handles that nobody registered", ratio("find", "many miss", "one miss"), "×", 1.5, 1, note=_ns(median("find", "many miss"))),
+        Row("`remote_enable` + `disable` of one handle", median("section", "enable") / 1000, "µs", 100, 25, 0),
+        Row("the same with one section in between", median("section", "enable, section") / 1000, "µs", digits=0),
+    ]  # fmt: skip
+    return found
+
+
+def _ns(value: float) -> str:
+    return f"{value:.0f} ns among 65,536"
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Return the geometric mean; what is below the noise counts as next to nothing."""
+    return math.exp(statistics.fmean(math.log(max(value, 0.001)) for value in values))
+
+
+def _worst(values: Mapping[str, float]) -> str:
+    worst = max(values, key=lambda w: values[w])
+    return f"worst {values[worst]:.2f} ({worst})"
+
+
+def by_workload(figures: Figures) -> list[list[str]]:
+    """Return a row for each workload: times as multiples of plain Python's, and ns for an event."""
+    found = []
+    for name, workload in WORKLOADS.items():
+        cell = f"collect {name}"
+        middle = [statistics.median(figures[cell, key]) for key in ("floor", "pykcov")]
+        middle.append(statistics.median(figures[f"coverage {name}", "coverage"]))
+        found.append(
+            [
+                f"{name}: {workload.title}",
+                *(f"{value:.2f} ×" for value in middle),
+                f"{statistics.median(figures[cell, 'pykcov ns']):.0f} ns",
+            ]
+        )
+    return found
+
+
+def part(figures: Figures, version: str) -> str:
+    """Return the part of docs/benchmarks.md that is about this Python."""
+    return "\n".join(
+        [
+            f"## Python {version}",
+            "",
+            *_markdown(["", "must", "wanted", "measured", "verdict"], [r.cells() for r in rows(figures)]),
+            "",
+            "Time of each workload, plain Python = 1:",
+            "",
+            *_markdown(
+                ["workload", "callbacks that do nothing", "pykcov", "coverage.py", "an event of pykcov's"],
+                by_workload(figures),
+            ),
+            "",
+        ]
+    )  # fmt: skip
+
+
+def _markdown(head: list[str], body: list[list[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *body]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def replace_part(text: str, new: str) -> str:
+    """Return the document with the part of the same Python (3.X) replaced, or added in its order."""
+
+    def key(section: str) -> tuple[int, ...]:
+        version = section.split()[2].split(".")
+        return int(version[0]), int(version[1])
+
+    head, *parts = text.split("\n## Python ")
+    every = {key(section): section for section in (f"## Python {p}" for p in parts)}
+    every[key(new)] = new
+    ordered = [every[k].strip("\n") + "\n" for k in sorted(every)]
+    return "\n".join([head.rstrip("\n") + "\n", *ordered])
