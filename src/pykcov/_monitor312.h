@@ -17,6 +17,8 @@ static int nobody(void)
 #define DISABLE_HERE return Py_NewRef(state.disable)
 #define TASK_OR_RETURN(task)                        \
     TaskObject *task;                               \
+    if (here.quiet)                                 \
+        Py_RETURN_NONE;                             \
     if (current(&task) < 0)          \
         return NULL;                                \
     if (!task || !task->nsinks) {                   \
@@ -36,7 +38,7 @@ static PyObject *emit(TaskObject *task, uint64_t mask, uint64_t pc, int branch)
 
 CALLBACK(on_start)
 {
-    UnitObject *u = n ? discover(args[0]) : NULL;
+    UnitObject *u = n && !here.quiet ? discover(args[0]) : NULL;
     if (!u)
         return nothing();
     if (!u->mask)
@@ -49,7 +51,7 @@ CALLBACK(on_start)
  * DISABLE would outlive this collection, so only code out of scope gets it. */
 CALLBACK(on_resume)
 {
-    UnitObject *u = n ? discover(args[0]) : NULL;
+    UnitObject *u = n && !here.quiet ? discover(args[0]) : NULL;
     if (!u)
         return nothing();
     if (!u->mask)
@@ -59,7 +61,7 @@ CALLBACK(on_resume)
 
 CALLBACK(on_throw) /* cannot be disabled */
 {
-    if (n)
+    if (n && !here.quiet)
         discover(args[0]);
     return nothing();
 }

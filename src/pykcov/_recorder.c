@@ -100,7 +100,7 @@ static __thread struct {
     uint64_t version, epoch;
     TaskObject *task;
     thread_t *traced;
-    int adopting;
+    int quiet; /* pykcov's own code runs, and what it calls is not the program */
 } here __attribute__((tls_model("initial-exec")));
 
 static PyTypeObject SinkType, TaskType, UnitType, InheritedType;
@@ -174,7 +174,9 @@ static int call_hook(PyObject *hook, PyObject *arg, int *lost)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
+    here.quiet++;
     PyObject *done = arg ? PyObject_CallOneArg(hook, arg) : PyObject_CallNoArgs(hook);
+    here.quiet--;
     if (!done && (PyErr_ExceptionMatches(PyExc_RecursionError) || PyErr_ExceptionMatches(PyExc_MemoryError))) {
         PyErr_Clear();
         *lost = 1;
@@ -194,21 +196,16 @@ static int refresh(PyThreadState *ts)
 {
     TaskObject *task = own_task(ts);
     int lost = 0;
-    if (!task && !here.adopting && state.adopt && follows()) {
-        here.adopting = 1;
-        int failed = call_hook(state.adopt, NULL, &lost);
-        here.adopting = 0;
-        if (failed)
+    if (!task && state.adopt && follows()) {
+        if (call_hook(state.adopt, NULL, &lost) < 0)
             return -1;
         task = own_task(ts);
     }
-    if (!here.adopting) {
-        if (here.ts != ts)
-            watch_thread(ts);
-        here.task = task;
-        here.version = ts->context_ver;
-        here.epoch = state.epoch;
-    }
+    if (here.ts != ts)
+        watch_thread(ts);
+    here.task = task;
+    here.version = ts->context_ver;
+    here.epoch = state.epoch;
     return 0;
 }
 
@@ -632,6 +629,34 @@ static PyTypeObject InheritedType = {
 
 #include "_remote.h"
 
+/* ------------------------------------------------------------------ quiet */
+
+static PyObject *quiet_enter(PyObject *self, PyObject *Py_UNUSED(arg))
+{
+    here.quiet++;
+    return Py_NewRef(self);
+}
+
+static PyObject *quiet_exit(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
+{
+    here.quiet--;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef quiet_methods[] = {
+    {"__enter__", (PyCFunction)quiet_enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))quiet_exit, METH_FASTCALL, NULL},
+    {NULL},
+};
+
+static PyTypeObject QuietType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Quiet",
+    .tp_basicsize = sizeof(PyObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_methods = quiet_methods,
+    .tp_new = PyType_GenericNew,
+};
+
 /* ------------------------------------------------------------------ words of areas */
 
 /* move(to, capacity, from, start, words) -> (moved, left): see _recorder.pyi. */
@@ -750,7 +775,7 @@ PyMODINIT_FUNC PyInit__recorder(void)
         const char *name;
         PyTypeObject *type;
     } types[] = {{"Task", &TaskType}, {"Sink", &SinkType}, {"Unit", &UnitType},
-                 {"Inherited", &InheritedType}, {"remote", &RemoteType} PROBE_TYPES};
+                 {"Inherited", &InheritedType}, {"remote", &RemoteType}, {"Quiet", &QuietType} PROBE_TYPES};
     PyObject *m = PyModule_Create(&module);
     if (!m)
         return NULL;

@@ -83,6 +83,13 @@ class remote:
         /,
     ) -> None: ...
 
+@final
+class Quiet:
+    """A context manager for pykcov's own code: what runs in it, in this thread, is not recorded."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+
 def install(
     *,
     task_var: contextvars.ContextVar[Any] = ...,

@@ -19,7 +19,9 @@ static find_t find_handle(PyObject *handle, PyObject **device)
     /* Unusual: not mapped yet, not settled, an int's subclass, or not a handle at all. */
     if (!state.find)
         return NOT_LISTENED;
+    here.quiet++;
     *device = PyObject_CallOneArg(state.find, handle);
+    here.quiet--;
     if (!*device)
         return UNSETTLED;
     if (*device != Py_None)
@@ -84,7 +86,9 @@ static PyObject *remote_enter(RemoteObject *r, PyObject *Py_UNUSED(arg))
         return NULL;
     if (result == LISTENED) {
         PyObject *args[] = {r->handle, device};
+        here.quiet++;
         section = PyObject_Vectorcall(state.enter, args, 2, NULL);
+        here.quiet--;
         Py_DECREF(device);
         if (!section)
             return NULL;
@@ -110,7 +114,9 @@ static PyObject *remote_exit(RemoteObject *r, PyObject *const *Py_UNUSED(args), 
         r->idle--;
         Py_RETURN_NONE;
     }
+    here.quiet++;
     PyObject *left = PyObject_CallFunction(state.leave, "On", r->sections, r->idle);
+    here.quiet--;
     if (!left)
         return NULL;
     if (left == Py_True)

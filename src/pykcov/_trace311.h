@@ -160,7 +160,7 @@ static int trace_opcode(TracerObject *t, TaskObject *task, UnitObject *u, PyObje
 static int trace_event(TracerObject *t, PyObject *code, PyFrameObject *frame, int what)
 {
     TaskObject *task;
-    if (what == PyTrace_EXCEPTION || what > PyTrace_OPCODE)
+    if (what == PyTrace_EXCEPTION || what > PyTrace_OPCODE || here.quiet)
         return 0;
     if (what == PyTrace_RETURN) {
         while (t->npending && t->pending[t->npending - 1].frame == frame)

@@ -18,6 +18,7 @@ from . import codemap, device, probes, remote, task
 from .area import Area, Head
 from .errors import KcovError
 from .scope import Scope
+from .task import quietly
 from .trace import SectionRecord, Trace
 
 __all__ = ["collect", "read_records"]
@@ -40,6 +41,7 @@ class collect:  # noqa: N801 (it reads as the verb that it is)
     Raises KcovError EEXIST if a handle is in use, EINVAL for what is not a handle.
     """
 
+    @quietly
     def __init__(
         self,
         handles: int | Iterable[int] = (),
@@ -62,6 +64,7 @@ class collect:  # noqa: N801 (it reads as the verb that it is)
         self._words = 0
         self.handle = 0
 
+    @quietly
     def __enter__(self) -> Self:
         if self._device is not None or self._trace is not None:
             raise KcovError(EINVAL, "collect: it can be entered once")
@@ -79,6 +82,7 @@ class collect:  # noqa: N801 (it reads as the verb that it is)
         self._section = remote.enter(self.handle, opened.key(), implicit=True)
         return self
 
+    @quietly
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -97,6 +101,7 @@ class collect:  # noqa: N801 (it reads as the verb that it is)
         self._device = None
 
     @property
+    @quietly
     def trace(self) -> Trace:
         """What was collected so far; after the block, all of it."""
         if self._trace is not None:

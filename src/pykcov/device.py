@@ -21,11 +21,13 @@ from .errors import KcovError
 from .namespace import this_process
 from .registry import Mode, Word
 from .scope import Scope
-from .task import Task
+from .task import Task, quietly
 
 __all__ = ["Device", "open"]
 
 log = logging.getLogger("pykcov")
+
+_MAX_RECORDS = 1 << 20  # 128 bytes each
 
 
 def open(  # noqa: A001 (the field's word)
@@ -52,8 +54,11 @@ class Device:
     Use it in a ``with`` statement: its end closes.
     """
 
+    @quietly
     def __init__(self, scope: Scope, *, branch: bool = False, sections: int = 0) -> None:
         self._closed = True
+        if not 0 <= _number("open", "sections", sections) <= _MAX_RECORDS:
+            raise ValueError(f"open: {sections} section records, from 0 to {_MAX_RECORDS}")
         self._registry = registry.get()
         self._scope = scope
         self._branch = branch
@@ -77,6 +82,7 @@ class Device:
 
     # -- the verbs
 
+    @quietly
     def init_trace(self, size: int) -> None:
         """Set the size of the area: ``size`` words, 2 ... 2^31/8 - 1.
 
@@ -124,6 +130,7 @@ class Device:
             )
         return area.words[:]
 
+    @quietly
     def enable(self, mode: int = TRACE_PC) -> None:
         """Collect from the calling task, straight into the area.
 
@@ -153,6 +160,7 @@ class Device:
         owner.attach(self._sink)
         probes.arm()
 
+    @quietly
     def remote_enable(
         self,
         *,
@@ -186,6 +194,7 @@ class Device:
         if common_handle:
             self.pass_on(follow=False)
 
+    @quietly
     def disable(self, arg: int = 0) -> None:
         """Stop collecting: the handles are free again, the area keeps what it has.
 
@@ -203,6 +212,7 @@ class Device:
             )
         self._disable(owner)
 
+    @quietly
     def ioctl(self, request: int, arg: int | bytes | bytearray | memoryview = 0) -> int:
         """Do what the kernel's request of that number does; return 0.
 
@@ -211,6 +221,7 @@ class Device:
         """
         call = "ioctl"
         self._check_open(call)
+        request = _number(call, "request", request)
         if request == abi.KCOV_REMOTE_ENABLE:
             if isinstance(arg, int):
                 raise KcovError(errno.EFAULT, f"{call}: struct kcov_remote_arg is expected, as bytes")
@@ -231,6 +242,7 @@ class Device:
             raise KcovError(ENOTTY, f"{call}: {request:#x} is not a request of kcov")
         return 0
 
+    @quietly
     def sync(self) -> None:
         """Bring in what the open sections of this process have recorded so far; they go on."""
         self._check_open("sync")
@@ -239,6 +251,7 @@ class Device:
             for section in list(session.sections):
                 section.flush()
 
+    @quietly
     def close(self) -> None:
         """Close the device. Closing twice is fine.
 
@@ -320,6 +333,7 @@ class Device:
         )
         return task.inherit(self._inherited)
 
+    @quietly
     def task_exit(self, owner: Task) -> None:
         """The owner has ended: as if it had disabled (kcov_task_exit)."""
         self._disable(owner)

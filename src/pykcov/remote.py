@@ -20,7 +20,7 @@ from .errors import KcovError, warn
 from .namespace import Lock
 from .registry import Mode, Word
 from .scope import Scope
-from .task import CommonHandle, Task
+from .task import CommonHandle, Task, quiet
 
 __all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
 
@@ -283,9 +283,10 @@ def remote_start(handle: int) -> None:
     happens, and neither does the matching stop. Sections nest. Never raises: bad input gives a KcovWarning.
     Source: kcov_remote_start of the patch.
     """
-    key = _recorder.find(handle)
-    owner = task.current()
-    owner.starts.append(None if key is None else enter(handle, key))
+    with quiet:
+        key = _recorder.find(handle)
+        owner = task.current()
+        owner.starts.append(None if key is None else enter(handle, key))
 
 
 def remote_stop() -> None:
@@ -293,27 +294,37 @@ def remote_stop() -> None:
 
     Without one: KcovWarning. Source: kcov_remote_stop of the patch.
     """
-    owner: Task | None = _recorder.current_task()  # type: ignore[assignment]
-    if owner is None or not owner.starts:
-        warn("remote_stop: no remote_start in this task")
-        return
-    section = owner.starts.pop()
-    if section is not None:
-        section.leave()
+    with quiet:
+        owner: Task | None = _recorder.current_task()  # type: ignore[assignment]
+        if owner is None or not owner.starts:
+            warn("remote_stop: no remote_start in this task")
+            return
+        section = owner.starts.pop()
+        if section is not None:
+            section.leave()
 
 
 def adopt() -> None:
     """Collect the current task for every collect() that caused it. Called when it is first seen."""
-    task.current()
-    for found in task.chain(task.inherited()):
-        if found.follow:
-            enter(found.handle, found.device, implicit=True)
+    with quiet:
+        task.current()
+        for found in task.chain(task.inherited()):
+            if found.follow:
+                enter(found.handle, found.device, implicit=True)
 
 
 def enter_all(found: _recorder.Inherited | None) -> Sequence[Section]:
     """Open a section for each common handle in force that came with a piece of work."""
-    opened = (enter(i.handle, i.device, implicit=True) for i in task.chain(found))
-    return [section for section in opened if section is not None]
+    with quiet:
+        opened = (enter(i.handle, i.device, implicit=True) for i in task.chain(found))
+        return [section for section in opened if section is not None]
+
+
+def leave_all(sections: Sequence[Section]) -> None:
+    """Leave what enter_all() opened."""
+    with quiet:
+        for section in reversed(sections):
+            section.leave()
 
 
 def _find(handle: object) -> int | None:

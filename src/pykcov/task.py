@@ -8,8 +8,10 @@ handle is in a variable of its own whose value never changes, and a Task knows w
 from __future__ import annotations
 
 import contextvars
+import functools
 import weakref
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _recorder, namespace
 from .errors import warn
@@ -20,13 +22,29 @@ if TYPE_CHECKING:
     from .device import Device
     from .remote import Section
 
-__all__ = ["CommonHandle", "Task", "common_handle", "current"]
+__all__ = ["CommonHandle", "Task", "common_handle", "current", "quiet", "quietly"]
 
 _task: contextvars.ContextVar[Task] = contextvars.ContextVar("pykcov task")
 _inherited: contextvars.ContextVar[_recorder.Inherited | None] = contextvars.ContextVar(
     "pykcov inherited", default=None
 )
+# What pykcov does itself, with the standard library's help, is not the program.
+quiet = _recorder.Quiet()
 _recorder.install(task_var=_task, inherited_var=_inherited)
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def quietly(function: _Function) -> _Function:
+    """Make a function whose work no open collection records."""
+
+    @functools.wraps(function)
+    def hushed(*args: Any, **kwargs: Any) -> Any:
+        with quiet:
+            return function(*args, **kwargs)
+
+    return hushed  # type: ignore[return-value]
 
 
 class CommonHandle(int):
@@ -68,13 +86,14 @@ class Task(_recorder.Task):
     def _end(self, _owner: weakref.ref[contextvars.Context]) -> None:
         """Its context is gone, or the thread whose base context it was (kcov_task_exit)."""
         _owners.pop(self.serial, None)
-        for section in self.sections[:]:
-            if not section.implicit:
-                warn(f"a task ended inside a section (handle {section.handle:#x}): no remote_stop")
-            section.finish()
-        for device in (self.local, self.remote):
-            if device is not None:
-                device.task_exit(self)
+        with quiet:
+            for section in self.sections[:]:
+                if not section.implicit:
+                    warn(f"a task ended inside a section (handle {section.handle:#x})")
+                section.finish()
+            for device in (self.local, self.remote):
+                if device is not None:
+                    device.task_exit(self)
 
 
 _owners: dict[int, Task] = {}

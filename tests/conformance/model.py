@@ -189,7 +189,7 @@ class System:
 
     def end(self, task: Task) -> bool:
         """Return whether there is a warning: it ended inside a section that somebody listens to."""
-        warning = bool(task.collections())
+        warning = any(not collection.stale for collection in task.collections())
         for collection in task.collections():
             collection.merge()
         for device in (task.local, task.remote):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import warnings
@@ -19,6 +20,8 @@ import pykcov
 def device() -> Iterator[pykcov.Device]:
     with pykcov.open(include=[__file__]) as device:
         yield device
+        with contextlib.suppress(pykcov.KcovError):
+            device.disable()  # a case that failed must not leave this task busy
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ NOT_A_NUMBER: list[tuple[str, Call]] = [
     ("ioctl(ENABLE, b'')", lambda d: d.ioctl(0x6364, b"")),
     ("ioctl(ENABLE, None)", lambda d: d.ioctl(0x6364, None)),
     ("ioctl(INIT_TRACE, '64')", lambda d: d.ioctl(0x80086301, "64")),
-    ("ioctl(REMOTE_ENABLE, 'text')", lambda d: d.ioctl(0x40186366, "text")),
+    ("ioctl(REMOTE_ENABLE, 'text')", lambda d: d.ioctl(0x40186366, "text" * 9)),
     ("ioctl(REMOTE_ENABLE, None)", lambda d: d.ioctl(0x40186366, None)),
     ("mmap('all')", lambda d: d.mmap("all")),
 ]
@@ -62,7 +65,7 @@ def test_what_is_no_number_is_a_type_error_or_einval_and_changes_nothing(
     with pytest.raises((TypeError, pykcov.KcovError)) as caught:
         call(sized)
     if isinstance(caught.value, pykcov.KcovError):
-        assert caught.value.errno == errno.EINVAL
+        assert caught.value.errno in (errno.EINVAL, errno.EFAULT)
     sized.enable()
     sized.disable()
     sized.remote_enable(area_size=16, handles=[1])
@@ -124,12 +127,15 @@ def test_scope_arguments_of_a_wrong_type_are_a_type_error_and_leave_no_device() 
         pykcov.open(sections="many")  # type: ignore[arg-type]
 
 
-def test_a_single_string_is_not_taken_for_a_list_of_letters() -> None:
-    """`include="a/*.py"` would silently be the patterns "a", "/", "*", ... and match all."""
-    with pytest.raises(TypeError):
-        pykcov.open(include="a/*.py")
-    with pytest.raises(TypeError):
-        pykcov.open(source="package")
+def test_a_single_string_is_one_pattern_and_not_a_list_of_letters() -> None:
+    """`include="*/x.py"` as letters would be the pattern "*" among others, and match everything."""
+    with pykcov.open(include="*/no-such-file.py") as device:
+        device.init_trace(64)
+        area = device.mmap()
+        device.enable()
+        str(device)
+        device.disable()
+        assert area[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -152,7 +158,7 @@ def test_every_error_says_call_state_and_cause(device: pykcov.Device) -> None:
             call()
         error = caught.value
         assert isinstance(error, OSError)
-        found = re.fullmatch(r"\[Errno (\d+)\] (\w+): (.+)", str(error), re.DOTALL)
+        found = re.fullmatch(r"\[Errno (\d+)\] (\w+(?: KCOV_\w+)?): (.+)", str(error), re.DOTALL)
         assert found, f"not '[Errno N] call: cause': {error}"
         assert int(found[1]) == error.errno
         return f"{found[2]}: {found[3]}"

@@ -15,7 +15,7 @@ from .interpreter import Interpreter
 from .rules import Rules
 from .values import Abort, Event, Steps, Wait
 
-MOST_EVENTS = 12_000
+MOST_EVENTS = 6_000
 """A program that gives more is given up: it would take too long to check."""
 
 

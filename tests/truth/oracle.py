@@ -1,17 +1,26 @@
 """What CPython itself says about a program: `sys.settrace` on 3.11, and `sys.monitoring` as well from 3.12 on.
 
-Independent of pykcov and of the interpreter: Python callbacks, one list of events for each task.
+Independent of pykcov and of the interpreter: Python callbacks, one list of events for each task. In place of
+pykcov the program finds a Stub that only notes when it was called, in the same lists.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import dis
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from .programs import Program
+from .stage import Stage, start_pools
 from .values import Event
 
 Record = Callable[[Event], None]
@@ -70,3 +79,189 @@ class Monitoring:
         file = self.files.get(code.co_filename)
         if file is not None:
             self.record(("line", file, line, ""))
+
+
+# ------------------------------------------------------------------ which task
+
+
+class Identity:
+    """Marks a context as a task of its own, unless an asyncio task has begun in a copy of it since."""
+
+    def __init__(self) -> None:
+        self.task = running_task()
+
+
+identity: contextvars.ContextVar[Identity | None] = contextvars.ContextVar("identity", default=None)
+in_thread = threading.local()
+
+
+def running_task() -> Any:
+    loop = asyncio._get_running_loop()
+    return None if loop is None else asyncio.current_task(loop)
+
+
+def whose() -> Any:
+    """Returns an object that is the same as long as the current task is."""
+    own, task = identity.get(), running_task()
+    if own is not None and own.task is task:
+        return own.of if isinstance(own, Again) else own
+    if task is not None:
+        return task
+    try:
+        return in_thread.base
+    except AttributeError:
+        in_thread.base = object()
+        return in_thread.base
+
+
+class Again(Identity):
+    """A context that runs once more, perhaps in another asyncio task."""
+
+    def __init__(self, of: object) -> None:
+        super().__init__()
+        self.of = of
+
+
+class Contexts:
+    """contextvars for the program."""
+
+    def copy_context(self) -> Context:
+        return Context(contextvars.copy_context())
+
+
+class Context:
+    def __init__(self, context: contextvars.Context) -> None:
+        self.context = context
+
+    def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self.context.run(self._run, function, args, kwargs)
+
+    def _run(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        identity.set(Again(self))
+        return function(*args, **kwargs)
+
+
+def alone(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls it as a task of its own."""
+    token = identity.set(Identity())
+    try:
+        return function(*args)
+    finally:
+        identity.reset(token)
+
+
+class Jobs(ThreadPoolExecutor):
+    """A pool whose jobs are tasks of their own."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(alone, function, *args, **kwargs)
+
+
+class Asyncio:
+    """asyncio for the program: to_thread() makes a task of its own."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def to_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.to_thread(alone, function, *args)
+
+
+# ------------------------------------------------------------------ in place of pykcov
+
+
+class Stub:
+    """Notes the calls."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.handle = 0
+
+    def mark(self, mark: str) -> None:
+        self.record(("mark", 0, 0, mark))
+
+    def open(self, include: Iterable[str], sections: int) -> Stub:
+        return self
+
+    def init_trace(self, size: int) -> None:
+        pass
+
+    def mmap(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def enable(self) -> None:
+        self.mark("enable")
+
+    def remote_enable(self, **how: Any) -> None:
+        self.mark("remote_enable")
+
+    def disable(self) -> None:
+        self.mark("disable")
+
+    def remote_start(self, handle: int) -> None:
+        self.mark("start")
+
+    def remote_stop(self) -> None:
+        self.mark("stop")
+
+    def common_handle(self) -> int:
+        return 0
+
+    @contextmanager
+    def remote(self, handle: int) -> Any:
+        self.mark("start")
+        try:
+            yield self
+        finally:
+            self.mark("stop")
+
+    @contextmanager
+    def collect(self, handles: Iterable[int] = (), **how: Any) -> Any:
+        self.mark("collect")
+        try:
+            yield self
+        finally:
+            self.mark("collected")
+
+
+# ------------------------------------------------------------------ a run
+
+
+def run(program: Program, folder: Path, mechanism: str) -> tuple[Any, list[list[Event]]]:
+    """Runs a program; returns its result and the events of each task, with all lines."""
+    streams: dict[Any, list[Event]] = {}
+
+    def record(event: Event) -> None:
+        streams.setdefault(whose(), []).append(event)
+
+    stage = Stage(Stub(record), program, folder, [])
+    files = {str(path): i for i, path in enumerate(stage.paths)}
+    tracer = settrace(files, record)
+    monitoring = Monitoring(files, record)
+
+    def act() -> Any:
+        stage.pools = start_pools(Jobs)
+        if mechanism == "settrace":
+            sys.settrace(tracer)
+        else:
+            monitoring.start()
+        try:
+            names = stage.load()
+            names |= {"contextvars": Contexts(), "asyncio": Asyncio()}
+            return names["main"]() if program.kind == "concurrent" else names["x"]
+        finally:
+            sys.settrace(None)
+            if mechanism != "settrace":
+                monitoring.stop()
+            for pool in stage.pools:
+                pool.shutdown()
+
+    threading.settrace(tracer if mechanism == "settrace" else None)  # type: ignore[arg-type]
+    try:
+        result = contextvars.copy_context().run(alone, act)
+    finally:
+        threading.settrace(None)  # type: ignore[arg-type]
+    return result, list(streams.values())

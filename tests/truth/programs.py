@@ -17,7 +17,7 @@ from .values import Abort, Event, Steps
 from .world import Asyncio, Builtins, Contexts, Pool, Queue, Threading
 from .writer import HEAD, Place, Writer
 
-IMPORTS = "import asyncio\nimport contextvars\nimport threading\nimport pykcov"
+IMPORTS = "import asyncio\nimport contextvars\nimport threading"
 SCOPES = {"ALL": frozenset({0, 1}), "MAIN": frozenset({0}), "LIB": frozenset({1})}
 
 
@@ -66,13 +66,15 @@ def call_guarded(w: Writer, p: Place, text: str) -> None:
     w.add(p.deeper(), "x = 0")
 
 
-def write_functions(w: Writer, rng: random.Random, number: int, long: float = 0.12) -> None:
+def write_functions(
+    w: Writer, rng: random.Random, number: int, most: int = 7, long: float = 0.12
+) -> None:
     kinds = ["plain", "generator", "coroutine"]
     kinds += rng.choices(["plain", "generator", "delegating", "coroutine", "stream"], [4, 2, 1, 1, 1],
                          k=number - 3)  # fmt: skip
     rng.shuffle(kinds)
     for kind in kinds:
-        w.function(kind)
+        w.function(kind, most=most)
         if rng.random() < 0.2:
             w.guarded()
     if rng.random() < long:
@@ -86,7 +88,7 @@ def write_concurrent(seed: int) -> Program:
     top = Place(0)
     lib.add(top, "import asyncio")
     lib.add(top, HEAD.rstrip("\n"))
-    write_functions(lib, rng, rng.randrange(4, 7), long=0.08)
+    write_functions(lib, rng, rng.randrange(4, 6), most=4, long=0.08)
     devices = [remote_device(rng, i) for i in range(rng.randrange(1, 4))]
     handles = [h for d in devices for h in (*d.handles, *([hex(d.common)] if d.common else []))]
     scenario = Scenario(rng, lib, handles)

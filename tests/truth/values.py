@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Generator, Iterator
+from functools import lru_cache
 from typing import Any
 
 Steps = Generator[Any, Any, Any]
@@ -96,9 +97,8 @@ class Function:
         self.qualname = qualname
         self.defaults = defaults
         self.kw_defaults = kw_defaults
-        self.has_yield = yields(node)
+        self.has_yield, self.nonlocals, self.globals_declared = shape(node)
         self.is_async = isinstance(node, ast.AsyncFunctionDef)
-        self.nonlocals, self.globals_declared = declared(node)
 
     def bind(self, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Returns the parameters' values."""
@@ -134,14 +134,12 @@ def walk_own(node: ast.AST) -> Iterator[ast.AST]:
             todo.extend(ast.iter_child_nodes(child))
 
 
-def yields(node: ast.AST) -> bool:
-    return any(isinstance(n, ast.Yield | ast.YieldFrom) for n in walk_own(node))
-
-
-def declared(node: ast.AST) -> tuple[frozenset[str], frozenset[str]]:
-    """Returns the names that a function declares nonlocal, and global."""
+@lru_cache(maxsize=1 << 12)
+def shape(node: ast.AST) -> tuple[bool, frozenset[str], frozenset[str]]:
+    """Returns whether a function yields, and the names that it declares nonlocal, and global."""
     own = list(walk_own(node))
     return (
+        any(isinstance(n, ast.Yield | ast.YieldFrom) for n in own),
         frozenset(name for n in own if isinstance(n, ast.Nonlocal) for name in n.names),
         frozenset(name for n in own if isinstance(n, ast.Global) for name in n.names),
     )

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from .. import _recorder, task
-from ..remote import adopt, enter_all
+from ..remote import adopt, enter_all, leave_all
 
 __all__ = ["install"]
 
@@ -88,6 +88,5 @@ class _Job:
         try:
             return self._function(*args, **kwargs)
         finally:
-            for section in reversed(sections):
-                section.leave()
+            leave_all(sections)
             task.reset(token)

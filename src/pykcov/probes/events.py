@@ -202,9 +202,10 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
     if unit is not None and unit.armed == _arming:
         return unit
     mask = 0
-    for scope, scope_bit in list(_bits.items()):
-        if scope.contains(code.co_filename):
-            mask |= scope_bit
+    if not _is_generated(code):
+        for scope, scope_bit in list(_bits.items()):
+            if scope.contains(code.co_filename):
+                mask |= scope_bit
     if unit is None or (mask and not unit.entry) or (mask and _branch and not unit.branch):
         again = unit is not None and bool(unit.mask)
         try:
@@ -222,6 +223,13 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
         sys.monitoring.set_local_events(_tool, code, _local_events(code))
         _local.append(weakref.ref(code))
     return unit
+
+
+def _is_generated(code: types.CodeType) -> bool:
+    """Tell whether the standard library made the code: methods of dataclasses and named tuples."""
+    return code.co_filename == "<string>" and (
+        code.co_qualname.startswith("__create_fn__.") or code.co_varnames[:1] == ("_cls",)
+    )
 
 
 def _keep(code: types.CodeType, unit: _recorder.Unit) -> None:
