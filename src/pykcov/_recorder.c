@@ -397,12 +397,10 @@ static PyObject *set_unit(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *code, *unit;
     if (!PyArg_ParseTuple(args, "O!O!", &PyCode_Type, &code, &UnitType, &unit))
         return NULL;
-    UnitObject *old = unit_of(code);
-    last.code = NULL;
+    /* It calls drop_unit() for what was there before. */
     if (SET_EXTRA(code, state.extra, Py_NewRef(unit)) < 0)
         return NULL;
-    /* 3.11-3.13 do not free what was there before. */
-    Py_XDECREF((PyObject *)old);
+    last.code = NULL;
     Py_RETURN_NONE;
 }
 
