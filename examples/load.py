@@ -51,7 +51,7 @@ class Load:
         self.wrong: list[str] = []
         self.over = False
         self.threads = [
-            threading.Thread(target=self.client, args=(seed,), name=f"client-{seed}")
+            threading.Thread(target=self.client, args=(seed,), name=f"client-{seed}", daemon=True)
             for seed in range(clients)
         ]
 

@@ -19,7 +19,9 @@ class JobServer:
         self.scheduler = Scheduler(self.workers, list(documents.READERS), at_a_time=workers)
         self.front = Front(self.scheduler)
         self.port: int = self.front.server_address[1]
-        self.thread = threading.Thread(target=self.front.serve_forever, args=(0.05,), name="front")
+        self.thread = threading.Thread(
+            target=self.front.serve_forever, args=(0.05,), name="front", daemon=True
+        )
         self.thread.start()
 
     def __enter__(self) -> "JobServer":

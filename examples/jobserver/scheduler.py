@@ -16,7 +16,7 @@ class Scheduler:
         self.workers = workers
         self.slots = {kind: asyncio.Semaphore(at_a_time) for kind in kinds}
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, name="scheduler")
+        self.thread = threading.Thread(target=self.loop.run_forever, name="scheduler", daemon=True)
         self.thread.start()
 
     def serve(self, kind: str, texts: list[str], handle: int) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ class Workers:
     def __init__(self, count: int) -> None:
         self.queue: queue.Queue[Job | None] = queue.Queue()
         self.threads = [
-            threading.Thread(target=self.work, name=f"worker-{n}") for n in range(count)
+            threading.Thread(target=self.work, name=f"worker-{n}", daemon=True)
+            for n in range(count)
         ]
         for thread in self.threads:
             thread.start()

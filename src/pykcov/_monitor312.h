@@ -100,8 +100,7 @@ CALLBACK(on_jump)
         DISABLE_HERE;
     TASK_OR_RETURN(task);
     int taken = as_long(args[2]) != (long)jump->fall;
-    uint64_t arm = taken ? jump->taken_arm : jump->not_taken_arm;
-    if (arm && record(task, u->mask, arm, 1) < 0)
+    if (record_arms(task, u, jump, taken) < 0)
         return NULL;
     return emit(task, u->mask, taken ? jump->taken : jump->not_taken, 0);
 }

@@ -268,6 +268,7 @@ static inline int record(TaskObject *task, uint64_t mask, uint64_t pc, int branc
 
 typedef struct {
     uint32_t fall;              /* offset of the instruction that follows in sequence */
+    uint32_t implied;           /* number from 1 of [n, PC of an arm ...] that jumping takes as well, 0 for none */
     uint64_t taken, not_taken;  /* PC of the line that begins there, 0 for none */
     uint64_t taken_arm, not_taken_arm;
 } jump_t;
@@ -280,7 +281,7 @@ typedef struct {
     long first; /* line of lines[0] */
     unsigned long nlines;
     const uint64_t *line_pcs;
-    Py_buffer lines, starts, jump_at, jumps, handlers;
+    Py_buffer lines, starts, jump_at, jumps, implied, handlers;
     int branch;
 } UnitObject;
 
@@ -290,19 +291,21 @@ static void unit_free(UnitObject *u)
     PyBuffer_Release(&u->starts);
     PyBuffer_Release(&u->jump_at);
     PyBuffer_Release(&u->jumps);
+    PyBuffer_Release(&u->implied);
     PyBuffer_Release(&u->handlers);
     Py_TYPE(u)->tp_free((PyObject *)u);
 }
 
 static PyObject *unit_new(PyTypeObject *type, PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"entry", "first", "lines", "starts", "jump_at", "jumps", "handlers", "branch", NULL};
+    static char *names[] = {"entry", "first", "lines", "starts", "jump_at", "jumps", "implied",
+                             "handlers", "branch", NULL};
     UnitObject *u = (UnitObject *)type->tp_alloc(type, 0);
     if (!u)
         return NULL;
     unsigned long long entry = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kw, "|Kly*y*y*y*y*p", names, &entry, &u->first, &u->lines, &u->starts,
-                                     &u->jump_at, &u->jumps, &u->handlers, &u->branch)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "|Kly*y*y*y*y*y*p", names, &entry, &u->first, &u->lines,
+                                     &u->starts, &u->jump_at, &u->jumps, &u->implied, &u->handlers, &u->branch)) {
         Py_DECREF(u);
         return NULL;
     }
@@ -327,6 +330,18 @@ static const jump_t *jump_of(const UnitObject *u, Py_ssize_t offset)
 {
     uint64_t i = at(&u->jump_at, offset / 2);
     return i && (Py_ssize_t)(i * sizeof(jump_t)) <= u->jumps.len ? (jump_t *)u->jumps.buf + (i - 1) : NULL;
+}
+
+/* Records the arms of a jump that was taken, or not. Returns as record() does. */
+static int record_arms(TaskObject *task, const UnitObject *u, const jump_t *jump, int taken)
+{
+    uint64_t arm = taken ? jump->taken_arm : jump->not_taken_arm;
+    int failed = arm ? record(task, u->mask, arm, 1) : 0;
+    if (taken && jump->implied)
+        for (uint64_t i = 0, n = at(&u->implied, jump->implied - 1); i < n; i++)
+            if (record(task, u->mask, at(&u->implied, (Py_ssize_t)(jump->implied + i)), 1) < 0)
+                failed = -1;
+    return failed;
 }
 
 static PyMemberDef unit_members[] = {

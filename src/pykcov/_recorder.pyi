@@ -37,9 +37,9 @@ class Sink:
 class Unit:
     """The places of a code object: PCs by line, and by byte offset // 2. A PC of 0: nothing is recorded.
 
-    ``jumps`` are structs (u32 offset that follows in sequence, padding, u64 PC of the line if taken, if not,
-    u64 PC of the arm if taken, if not); ``jump_at`` has their numbers from 1. 3.11 marks its first instruction
-    in ``starts``.
+    ``jumps`` are structs (u32 offset that follows in sequence, u32 where in ``implied``, u64 PC of the line if
+    taken, if not, u64 PC of the arm if taken, if not); ``jump_at`` has their numbers from 1. ``implied`` has
+    the arms that jumping takes as well: their number, then their PCs. 3.11 marks its first instruction in ``starts``.
     """
 
     mask: int
@@ -54,6 +54,7 @@ class Unit:
         starts: Buffer = b"",
         jump_at: Buffer = b"",
         jumps: Buffer = b"",
+        implied: Buffer = b"",
         handlers: Buffer = b"",
         branch: bool = False,
     ) -> Self: ...

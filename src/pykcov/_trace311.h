@@ -134,20 +134,26 @@ static int call_chained(TracerObject *t, PyFrameObject *frame, int what, PyObjec
     return failed;
 }
 
-static int trace_opcode(TracerObject *t, TaskObject *task, UnitObject *u, PyObject *code, PyFrameObject *frame)
+/* Records what the branch before decided, at whatever comes next in its frame. */
+static int settle_branch(TracerObject *t, TaskObject *task, UnitObject *u, PyObject *code, PyFrameObject *frame, int offset)
 {
-    int offset = PyFrame_GetLasti(frame);
     while (t->npending) {
         pending_t *p = &t->pending[t->npending - 1];
         if (p->frame != frame || p->code != code)
             break;
         t->npending--;
-        /* Neither: the branch raised, and this is a handler. */
-        const jump_t *j = p->jump;
-        uint64_t arm = (uint32_t)offset == j->fall ? j->not_taken_arm : j->taken_arm;
-        if (arm && !at(&u->handlers, offset / 2) && record(task, u->mask, arm, 1) < 0)
+        /* Neither: what it tested raised, and this is a handler. */
+        if (!at(&u->handlers, offset / 2) && record_arms(task, u, p->jump, (uint32_t)offset != p->jump->fall) < 0)
             return -1;
     }
+    return 0;
+}
+
+static int trace_opcode(TracerObject *t, TaskObject *task, UnitObject *u, PyObject *code, PyFrameObject *frame)
+{
+    int offset = PyFrame_GetLasti(frame);
+    if (settle_branch(t, task, u, code, frame, offset) < 0)
+        return -1;
     uint64_t handler = at(&u->handlers, offset / 2);
     if (handler && record(task, u->mask, handler, 1) < 0)
         return -1;
@@ -185,6 +191,8 @@ static int trace_event(TracerObject *t, PyObject *code, PyFrameObject *frame, in
             return record(task, u->mask, u->entry, 0);
         return 0;
     case PyTrace_LINE: {
+        if (t->npending && settle_branch(t, task, u, code, frame, PyFrame_GetLasti(frame)) < 0)
+            return -1;
         uint64_t pc = line_pc(u, PyFrame_GetLineNumber(frame));
         return pc ? record(task, u->mask, pc, 0) : 0;
     }

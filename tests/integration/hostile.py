@@ -11,6 +11,7 @@ import atexit
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from pathlib import Path
 import pykcov
 
 HANDLE, COMMON = 5, 7
+VALUES = [0, 1, 2**31, 2**48, 2**63 - 1, 2**63, 2**64 - 1]  # for a word that is damaged
 
 
 def record() -> int:
@@ -71,13 +73,20 @@ def verbs() -> str:
 
 
 def probe(order: str = "annotations first") -> None:
-    """Print what the verbs and the annotations of this process meet."""
+    """Print what the verbs and the annotations of this process meet, and the verbs' warnings."""
     said: dict[str, object] = {}
+
+    def use_verbs() -> None:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            said["verbs"] = verbs()
+        said["beside"] = [f"{w.category.__name__}: {w.message}" for w in seen]
+
     if order == "annotations first":
         said["warnings"] = annotate()
-        said["verbs"] = verbs()
+        use_verbs()
     else:
-        said["verbs"] = verbs()
+        use_verbs()
         said["warnings"] = annotate()
     print(json.dumps(said))
 
@@ -111,7 +120,7 @@ def damage(path: Path, how: str, random_: random.Random) -> None:
         spoilt = bytearray(content)
         for _ in range(random_.choice([1, 2, 16])):
             at = random_.randrange(min(random_.choice([128, len(spoilt)]), len(spoilt))) // 8 * 8
-            word = random_.choice([0, 1, 2**31, 2**32, 2**48, 2**63, 2**64 - 2, 2**64 - 1])
+            word = random_.choice(VALUES)
             spoilt[at : at + 8] = word.to_bytes(8, sys.byteorder)
         path.write_bytes(spoilt)
     elif how == "ones":
@@ -187,6 +196,26 @@ def damaged(first: str, last: str) -> None:
         if (base / name).exists():
             (base / name).rmdir()
     assert not failed, f"trials and how they ended: {failed}"
+
+
+def spoilt_words() -> None:
+    """Every word of the registry's header and of a device's slot, with every value of VALUES."""
+    base = Path(f"/dev/shm/pykcov-{os.geteuid()}")
+    failed = []
+    for number in [*range(16), *range(512, 528)]:
+        for value in VALUES:
+            name = f"words-{os.getpid()}-{number}-{value:x}"
+            os.environ["PYKCOV_NAMESPACE"] = name
+            assert in_child(leave_files) == -signal.SIGKILL
+            with (base / name / "registry").open("r+b") as file:
+                file.seek(8 * number)
+                file.write(value.to_bytes(8, sys.byteorder))
+            print(f"word {number} = {value:#x}", file=sys.stderr, flush=True)
+            status = in_child(lambda: probe("verbs first"))
+            if status != 0:
+                failed.append((number, hex(value), status))
+            shutil.rmtree(base / name, ignore_errors=True)
+    assert not failed, f"words, values and how it ended: {failed}"
 
 
 def full() -> None:

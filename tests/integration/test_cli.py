@@ -714,6 +714,7 @@ def test_doctor_shows_the_devices_of_other_processes(tmp_path: Path) -> None:
         device.init_trace(64)
         device.remote_enable(area_size=32, handles=[0x42, 0x43])
         done = run([*PYKCOV, "doctor"], tmp_path)
+        device.disable()
     row = next(r for r in done.stdout.splitlines() if r.startswith(f"  {device.number} "))
     assert str(os.getpid()) in row
     assert row.split()[-4:] == ["64", "0x42", "0x43", "0"]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import CodeType
-from typing import Any
 
 from .rules import Rules
 from .values import Event, Scope, Suspendable
@@ -27,19 +26,47 @@ def is_docstring(node: ast.stmt) -> bool:
 
 
 class Source:
-    """One file of a program, parsed."""
+    """One file of a program, parsed.
+
+    `statements` says which lines count: the line on which a statement's work begins -> its first line.
+    They differ where a list on several lines begins with its items. Docstrings and other lines do not count.
+    """
 
     def __init__(self, number: int, text: str) -> None:
         self.number = number
         self.tree = ast.parse(text)
-        self.first_lines: set[int] = set()
+        self.statements: dict[int, int] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.match_case):
-                self.first_lines.add(node.pattern.lineno)
-            elif isinstance(node, ast.ExceptHandler) or (
-                isinstance(node, ast.stmt) and not is_docstring(node)
-            ):
-                self.first_lines.add(node.lineno)
+                self.statements[node.pattern.lineno] = node.pattern.lineno
+            elif isinstance(node, ast.Assign | ast.Expr):
+                if not is_docstring(node):
+                    self.statements[begins(node.value)] = node.lineno
+            elif isinstance(node, ast.ExceptHandler | ast.stmt):
+                self.statements[node.lineno] = node.lineno
+
+    def lines_that_count(self, events: Iterable[Event]) -> list[Event]:
+        """Returns what remains of an interpreter's own line events."""
+        kept = []
+        for event in events:
+            kind, file, line, name = event
+            if kind != "line" or file != self.number:
+                kept.append(event)
+            elif line in self.statements:
+                kept.append((kind, file, self.statements[line], name))
+        return kept
+
+
+def begins(node: ast.expr) -> int:
+    """Returns the line of what an expression does first."""
+    while True:
+        match node:
+            case ast.BinOp(left=first) | ast.Subscript(value=first) | ast.Call(func=first):
+                node = first
+            case ast.List(elts=[first, *_]):
+                node = first
+            case _:
+                return node.lineno
 
 
 def compile_pure(node: ast.expr) -> CodeType | None:
@@ -94,8 +121,9 @@ class Frame:
         # A generator that is thrown away unfinished unwinds silently.
         if self.owner is not None and not self.owner.running:
             return
-        if self.line in self.file.first_lines or not self.rules.first_lines_only:
-            self.record(("line", self.file.number, self.line, ""))
+        line = self.file.statements.get(self.line)
+        if line is not None:
+            self.record(("line", self.file.number, line, ""))
 
     def child(self, name: str, line: int, outer: Scope, owner: Suspendable | None = None) -> Frame:
         """The frame of a comprehension or generator expression."""
@@ -108,9 +136,3 @@ class Frame:
         frame.touch(line)
         return frame
 
-
-def names_of(target: ast.expr) -> list[str]:
-    return [n.id for n in ast.walk(target) if isinstance(n, ast.Name)]
-
-
-Values = dict[str, Any]

@@ -18,8 +18,6 @@ class Rules:
     """A list, set or dict comprehension is a function of its own, with an entry (until 3.11)."""
     same_line_again: bool
     """A jump backwards to the same line reports the line again (trace functions, not monitoring)."""
-    first_lines_only: bool = True
-    """Only lines on which a statement begins count; an interpreter reports the others as well."""
 
 
 def of_pykcov() -> Rules:

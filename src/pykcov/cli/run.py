@@ -26,7 +26,7 @@ from importlib.machinery import (
 from types import CodeType, ModuleType
 from typing import NamedTuple, TextIO
 
-from .. import report, tracefile
+from .. import namespace, report, tracefile
 from ..collect import collect
 from ..report.text import shown
 from ..trace import Trace
@@ -301,6 +301,7 @@ def _say(stream: TextIO | None, text: str) -> None:
 
 def _exit_now(status: int) -> None:
     """End with ``status`` out of an atexit handler, where nothing else changes the exit status."""
+    namespace._leave()  # the one handler that was still to come and matters
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -35,13 +35,13 @@ MONITORING = sys.version_info >= (3, 12)
 _MAX_SCOPES = 64
 # 5 and 2 first: coverage.py sits on 1, Hypothesis on 3, HypoFuzz, ddtrace and CrossHair on 4, debuggers on 0.
 _TOOL_IDS = (5, 2, 4, 3, 0, 1)
-_JUMP = struct.Struct("=I4xQQQQ")
+_JUMP = struct.Struct("=IIQQQQ")
 
 _lock = threading.RLock()
 _bits: dict[Scope, int] = {}
 _units: dict[int, tuple[weakref.ref[types.CodeType], _recorder.Unit]] = {}
 _local: list[weakref.ref[types.CodeType]] = []  # code objects with local events in this arming
-_sources: dict[str, tuple[tuple[int, int] | None, places.Source | None]] = {}
+_sources: dict[str, tuple[object, places.Source | None]] = {}
 _armed = False
 _arming = 0  # number of the arming in force
 _branch = False
@@ -242,12 +242,12 @@ def _source(filename: str) -> places.Source | None:
     """Return what is known of a source file, read again if it has changed."""
     try:
         status = os.stat(filename)
-        stamp = (status.st_mtime_ns, status.st_size)
+        stamp = (status.st_mtime_ns, status.st_size, _branch)
     except (OSError, ValueError):
-        stamp = None
+        stamp = (0, 0, _branch)
     known = _sources.get(filename)
-    if known is None or (known[0] != stamp):
-        known = _sources[filename] = (stamp, places.read_source(filename))
+    if known is None or known[0] != stamp:
+        known = _sources[filename] = (stamp, places.read_source(filename, branch=_branch))
     return known[1]
 
 
@@ -256,7 +256,7 @@ def _make_unit(code: types.CodeType) -> _recorder.Unit:
     table = places.line_table(code, source)
     file = _source_file(code, source, table)
     function, line, column = places.entry(code)
-    arms = places.arms(code) if _branch else None
+    arms = places.arms(code, source) if _branch else None
     steps = places.steps(code, table) if MONITORING and places.is_long(code) else None
 
     keys: list[codemap.Key] = [("entry", function, line, column, None, None, "")]
@@ -275,6 +275,7 @@ def _make_unit(code: types.CodeType) -> _recorder.Unit:
     jump_at = array.array("Q", bytes(8 * units))
     handlers = array.array("Q", bytes(8 * units))
     jumps = bytearray()
+    implied = array.array("Q")
     if not MONITORING:
         starts[_first_instruction(code) // 2] = 1
     if steps is not None:
@@ -283,10 +284,15 @@ def _make_unit(code: types.CodeType) -> _recorder.Unit:
     for offset in sorted({*(steps.jumps if steps else ()), *(arms.branches if arms else ())}):
         fall, taken, not_taken = steps.jumps.get(offset, (0, 0, 0)) if steps else (0, 0, 0)
         branch = arms.branches.get(offset) if arms else None
+        also = 0
         if branch is not None:
             fall = branch.fall
+            if branch.implied:
+                also = len(implied) + 1
+                implied.extend((len(branch.implied), *map(arm_pc, branch.implied)))
         jumps += _JUMP.pack(
             fall,
+            also,
             line_pc(taken),
             line_pc(not_taken),
             arm_pc(branch.taken) if branch else 0,
@@ -307,6 +313,7 @@ def _make_unit(code: types.CodeType) -> _recorder.Unit:
         starts=starts,
         jump_at=jump_at,
         jumps=bytes(jumps),
+        implied=implied,
         handlers=handlers,
         branch=arms is not None,
     )
@@ -335,6 +342,7 @@ def _all_arms(arms: places.Arms) -> list[places.Arm]:
     found = list(arms.handlers.values())
     for branch in arms.branches.values():
         found += [arm for arm in (branch.taken, branch.not_taken) if arm is not None]
+        found += branch.implied
     return found
 
 

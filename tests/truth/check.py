@@ -1,0 +1,227 @@
+"""Runs a program under pykcov and compares what each collection got with what it had to get."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pykcov
+from pykcov.collect import read_records  # a device's records have no public reader
+
+from .collecting import Collection
+from .programs import Expected, Program
+from .stage import Stage
+from .values import Event
+
+Trace = Sequence[Event]
+MAIN_HANDLE = 0x99
+
+
+class Reader:
+    """Turns PCs into events. A PC means the same for the whole life of a process."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.files = {str(path): number for number, path in enumerate(paths)}
+        self.known: dict[int, Event] = {}
+
+    def events(self, pcs: Iterable[int]) -> list[Event]:
+        return [self.known.get(pc) or self.event(pc) for pc in pcs]
+
+    def event(self, pc: int) -> Event:
+        at = pykcov.symbolize(pc)
+        name = at.function if at.kind == "entry" else ""
+        event = (at.kind, self.files.get(at.file, -1), at.line, name)
+        self.known[pc] = event
+        return event
+
+
+# ------------------------------------------------------------------ comparing
+
+
+def first_difference(expected: Trace, actual: Trace) -> str:
+    """Says where two traces part, for people."""
+    at = next(
+        (i for i, (a, b) in enumerate(zip(expected, actual, strict=False)) if a != b),
+        min(len(expected), len(actual)),
+    )
+    near = slice(max(0, at - 3), at + 4)
+    return (
+        f"at {at} of {len(expected)} expected and {len(actual)} recorded\n"
+        f"      expected {list(expected[near])}\n      recorded {list(actual[near])}"
+    )
+
+
+def differs(what: str, expected: Trace, actual: Trace) -> Iterator[str]:
+    if list(expected) != list(actual):
+        yield f"{what}: {first_difference(expected, actual)}"
+
+
+def differ(what: str, expected: Iterable[Trace], actual: Iterable[Trace]) -> Iterator[str]:
+    """Compares stretches of traces whose order is open."""
+    left, right = Counter(map(tuple, expected)), Counter(map(tuple, actual))
+    missing, extra = list((left - right).elements()), list((right - left).elements())
+    if missing or extra:
+        yield f"{what}: {len(missing)} runs are missing, {len(extra)} too many"
+        for a, b in zip(missing or [()], extra or [()], strict=False):
+            yield f"    {first_difference(a, b)}"
+            break
+
+
+def is_some_order_of(runs: list[Trace], actual: Trace) -> bool:
+    """Says whether `actual` is what comes first of some order of the runs, one behind the other."""
+    left = Counter(tuple(run) for run in runs if run)
+
+    def fits(at: int) -> bool:
+        if at == len(actual):
+            return True
+        for run in [run for run, n in left.items() if n]:
+            if tuple(actual[at : at + len(run)]) == run[: len(actual) - at]:
+                left[run] -= 1
+                if fits(at + len(run) if at + len(run) < len(actual) else len(actual)):
+                    return True
+                left[run] += 1
+        return False
+
+    return fits(0)
+
+
+def stretches(records: Iterable[Any], events: Trace) -> list[tuple[Any, Trace]]:
+    """Joins the pieces in which a section came, by its records."""
+    found: dict[Any, tuple[Any, list[Event]]] = {}
+    for record in records:
+        section = (record.task, record.handle, record.began_ns)
+        found.setdefault(section, (record, []))[1].extend(events[record.start : record.end])
+    return list(found.values())
+
+
+def compare_device(key: str, to: Collection, device: Any, area: Any, reader: Reader) -> Iterator[str]:
+    actual = reader.events(area[1 : 1 + area[0]])
+    if device.dropped != to.dropped():
+        yield f"{key}: {device.dropped} dropped, not {to.dropped()}"
+    kept = [run.kept() for run in to.runs]
+    if len({run.task for run in to.runs}) < 2:  # one task: the order is known
+        yield from differs(key, [e for run in kept for e in run][: to.room], actual)
+    elif len(actual) != to.kept():
+        yield f"{key}: {len(actual)} recorded, not {to.kept()}"
+    elif not is_some_order_of(kept, actual):
+        yield f"{key}: no order of its {len(kept)} runs gives what it recorded"
+    records = read_records(device.area())
+    if records and to.kept() == sum(map(len, kept)):
+        parts = stretches(records, actual)
+        yield from differ(f"{key} by its records", filter(None, kept), [part for _, part in parts])
+        handles = Counter(run.handle for run in to.runs if run.kept())
+        if handles != Counter(record.handle for record, _ in parts):
+            yield f"{key}: the handles of the sections are not {handles}"
+
+
+def compare_collect(key: str, to: Collection, trace: pykcov.Trace, reader: Reader) -> Iterator[str]:
+    actual = reader.events(trace.pcs)
+    if trace.dropped:
+        yield f"{key}: {trace.dropped} dropped"
+    parts = stretches(trace.sections, actual)
+    if sum(len(part) for _, part in parts) != len(actual):
+        yield f"{key}: the section records do not cover the trace"
+    runs = [run for run in to.runs if run.events]
+    yield from differ(key, (run.events for run in runs), (part for _, part in parts))
+    yield from differ_in_workers(key, runs, parts)
+    lines = {e[1:3] for run in runs for e in run.events if e[0] == "line"}
+    told = {(reader.files.get(file, -1), n) for file, ns in trace.lines().items() for n in ns}
+    if lines != told:
+        yield f"{key}: lines() differs: {sorted(lines ^ told)[:5]}"
+
+
+def differ_in_workers(key: str, runs: Any, parts: list[tuple[Any, Trace]]) -> Iterator[str]:
+    """The program's own worker threads have names that the records must tell."""
+    expected = Counter(run.thread for run in runs if run.thread.startswith("worker"))
+    if expected != Counter(r.thread for r, _ in parts if r.thread.startswith("worker")):
+        yield f"{key}: the sections of the workers are not those of {expected}"
+
+
+# ------------------------------------------------------------------ running
+
+
+class Check:
+    """Runs programs, one after the other, with pools that are older than any of them."""
+
+    def __init__(self, pools: list[Any]) -> None:
+        self.pools = pools
+        self.warnings: list[str] = []
+        self.folder = Path(tempfile.mkdtemp(prefix="pykcov-truth-"))
+
+    def problems(self, program: Program, expected: Expected) -> list[str]:
+        """Returns what is wrong, nothing if all is as it must be."""
+        self.warnings.clear()
+        stage = Stage(pykcov, program, self.folder, self.pools)
+        reader = Reader(stage.paths)
+        try:
+            run = self.plain if program.kind == "plain" else self.concurrent
+            found = list(run(stage, expected, reader))
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise
+            import traceback
+
+            found = [f"raised {error!r}\n{traceback.format_exc()}"]
+        finally:
+            stage.close()
+        found += [f"warned: {text}" for text in self.warnings]
+        if not found:
+            for path in stage.paths:
+                path.unlink()
+        return found
+
+    def concurrent(self, stage: Stage, expected: Expected, reader: Reader) -> Iterator[str]:
+        result = stage.load()["main"]()
+        if result != expected.result:
+            yield f"main() returned {result}, not {expected.result}"
+        for key, to in expected.collections.items():
+            if key in stage.devices:
+                yield from compare_device(key, to, stage.devices[key], stage.areas[key], reader)
+            elif key in stage.kept:
+                yield from compare_collect(key, to, stage.kept[key].trace, reader)
+            else:
+                yield f"{key} was never there"
+
+    def plain(self, stage: Stage, expected: Expected, reader: Reader) -> Iterator[str]:
+        """The whole program, its import included, in a local device, a section and a collect()."""
+        include = stage.include([0])
+        local = stage.device("local", 1 << 15, include, 0)
+        remote = stage.device("remote", 1 << 15, include, 0)
+        remote.remote_enable(area_size=1 << 15, handles=[MAIN_HANDLE])
+        with pykcov.collect(include=include) as c:
+            local.enable()
+            pykcov.remote_start(MAIN_HANDLE)
+            names = stage.load()
+            pykcov.remote_stop()
+            local.disable()
+        remote.disable()
+        if names["x"] != expected.result:
+            yield f"x is {names['x']}, not {expected.result}"
+        for key in ("local", "remote"):
+            area = stage.areas[key]
+            yield from differs(key, expected.streams[0], reader.events(area[1 : 1 + area[0]]))
+            if stage.devices[key].dropped:
+                yield f"{key}: {stage.devices[key].dropped} dropped"
+        parts = stretches(c.trace.sections, reader.events(c.trace.pcs))
+        yield from differ("collect", expected.streams, (part for _, part in parts))
+
+    def listen(self) -> None:
+        """From now on every warning of pykcov's is a problem of the program that runs."""
+
+        def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+            self.warnings.append(f"{category.__name__}: {message} in {threading.current_thread().name}")
+
+        warnings.simplefilter("always", pykcov.KcovWarning)
+        warnings.showwarning = show
+
+    def keep(self, program: Program, problems: list[str]) -> str:
+        """Returns the report of a program that failed; its source stays where it says."""
+        paths = [str(path) for path in sorted(self.folder.glob(f"*_{program.seed}_*.py"))]
+        head = f"{program.kind} program {program.seed} on {sys.version.split()[0]}: {', '.join(paths)}"
+        return "\n".join([head, *(f"  {problem}" for problem in problems)])
