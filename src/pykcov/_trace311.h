@@ -122,8 +122,8 @@ static int call_chained(TracerObject *t, PyFrameObject *frame, int what, PyObjec
 {
     PyThreadState *ts = THIS_THREAD();
     int failed = t->chained(t->chained_arg, frame, what, arg);
-    if (ts->c_tracefunc == trace && ts->c_traceobj == (PyObject *)t)
-        return failed;
+    if (ts->c_tracefunc == trace)
+        return failed; /* still, or again: it called sys.settrace() */
     /* It took itself off (as Python's does when it raises) or put another one in. Stay in front. */
     t->chained = ts->c_tracefunc;
     Py_XSETREF(t->chained_arg, Py_XNewRef(ts->c_traceobj));

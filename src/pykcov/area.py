@@ -7,6 +7,7 @@ memory costs more than filling it.
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -116,7 +117,8 @@ class Pool:
         self._namespace = namespace
         self._free: dict[int, list[Area]] = {}
         self._waiting = 0
-        self._made = 0
+        self._numbers = itertools.count(1)
+        self._prefix = "section.{}.{}.".format(*this_process())
 
     def get(self, size: int) -> Area:
         """Return an empty area of ``size`` words. Raises KcovError ENOMEM."""
@@ -126,10 +128,7 @@ class Pool:
             return area
         except (KeyError, IndexError):
             pass
-        self._made += 1
-        pid, started = this_process()
-        name = f"section.{pid}.{started}.{self._made}"
-        return Area.create(self._namespace, name, size)
+        return Area.create(self._namespace, f"{self._prefix}{next(self._numbers)}", size)
 
     def put(self, area: Area) -> None:
         """Take an area back."""
@@ -141,9 +140,8 @@ class Pool:
         self._free.setdefault(area.size, []).append(area)
 
     def clear(self) -> None:
-        """Remove the files that wait for use."""
-        while self._free:
-            _, areas = self._free.popitem()
-            for area in areas:
-                area.unlink()
-        self._waiting = 0
+        """Remove the files of all areas, also of those that are in use."""
+        self._free.clear()
+        for name in self._namespace.names():
+            if name.startswith(self._prefix):
+                self._namespace.unlink(name)

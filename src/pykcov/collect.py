@@ -68,6 +68,7 @@ class collect:  # noqa: N801 (it reads as the verb that it is)
     def __enter__(self) -> Self:
         if self._device is not None or self._trace is not None:
             raise KcovError(EINVAL, "collect: it can be entered once")
+        probes.bit(self._scope, branch=self._branch)  # raises where a section would only warn
         opened = device.Device(self._scope, branch=self._branch, sections=_RECORDS)
         try:
             opened.init_trace(self._area_size)

@@ -145,16 +145,17 @@ class Device:
             self._check_init(call)
             if owner.local is not None:
                 raise _busy(call, "local", owner.local)
-            self._slot[Word.MODE] = _get_mode(call, mode)
+            new_mode = _get_mode(call, mode)
+            area = self.area()
+            self._sink = _recorder.Sink(
+                area.words,
+                abi.capacity(area.size),
+                self._slot[Word.DROPPED :],
+                probes.bit(self._scope, branch=self._branch),
+                self._branch,
+            )
+            self._slot[Word.MODE] = new_mode
             self._set_owner(owner)
-        assert self._area is not None
-        self._sink = _recorder.Sink(
-            self._area.words,
-            abi.capacity(self._area.size),
-            self._slot[Word.DROPPED :],
-            probes.bit(self._scope, branch=self._branch),
-            self._branch,
-        )
         owner.local = self
         owner.own()
         owner.attach(self._sink)

@@ -124,6 +124,7 @@ class Section:
         self.implicit = implicit
         self.depth = 1
         self.process = _process
+        scope_bit = probes.bit(session.scope, branch=session.branch)
         self.area = session.pool.get(session.area_size)
         head = self.area.head
         self.area.words[0] = head[Head.LOST] = head[Head.TOLD] = head[Head.MOVED] = 0
@@ -137,7 +138,7 @@ class Section:
             self.area.words,
             abi.capacity(session.area_size),
             self.area.lost,
-            probes.bit(session.scope, branch=session.branch),
+            scope_bit,
             session.branch,
             None if session.drain is None else self.make_room,
         )

@@ -6,8 +6,8 @@
 * neither: everything but the standard library and installed packages.
 * ``omit``: file patterns that are left out in any case.
 
-In a pattern ``*`` and ``?`` do not match ``/`` and ``**`` does; one that does not begin with a wildcard is made
-absolute. pykcov itself is never recorded.
+In a pattern ``*`` and ``?`` do not match ``/``; ``**/`` does, and so do ``*/`` at its beginning and ``/*`` at its
+end. One that does not begin with a wildcard is made absolute. pykcov itself is never recorded.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def _absolute(pattern: str) -> str:
     return os.path.join(os.getcwd(), pattern)
 
 
-_TOKEN = re.compile(r"(?P<any>\*\*/)|(?P<all>\*\*)|(?P<star>\*)|(?P<one>\?)|(?P<set>\[[^\]]+\])|(?s:.)")
-_MEANS = {"any": "(?:.*/)?", "all": ".*", "star": "[^/]*", "one": "[^/]"}
+_TOKEN = re.compile(r"(?P<any>^\*+/|\*\*/)|(?P<below>/\*+$)|(?P<all>\*\*)|(?P<star>\*)|(?P<one>\?)|(?P<set>\[[^\]]+\])|(?s:.)")
+_MEANS = {"any": "(?:.*/)?", "below": "/.*", "all": ".*", "star": "[^/]*", "one": "[^/]"}
 
 
 def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str] | None:

@@ -44,14 +44,15 @@ _NO_FALL = (
 # What the interpreter never gives a LINE event.
 _NO_LINE = ops("RESUME", "END_FOR", "END_SEND", "END_ASYNC_FOR")
 _END_ASYNC_FOR = ops("END_ASYNC_FOR")
-# A generator into which an exception is thrown raises it here, and the line counts as new.
-_THROWN_AT = ops("YIELD_VALUE", "RESUME")
+# A generator into which an exception is thrown raises it here. 3.13 is then at the RESUME behind it, and
+# behind a RESUME each line is new.
+_THROWN_AT = ops("YIELD_VALUE") if sys.version_info >= (3, 13) else frozenset()
 _NEVER_RAISES = ops(
     "LOAD_FAST", "LOAD_FAST_LOAD_FAST", "STORE_FAST", "STORE_FAST_STORE_FAST",
     "STORE_FAST_LOAD_FAST", "STORE_DEREF", "LOAD_CLOSURE", "LOAD_CONST", "POP_TOP", "NOP", "COPY",
     "SWAP", "PUSH_NULL", "JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT",
     "POP_JUMP_IF_NONE", "POP_JUMP_IF_NOT_NONE", "RETURN_VALUE", "RETURN_CONST", "PUSH_EXC_INFO",
-    "POP_EXCEPT", "BUILD_TUPLE", "BUILD_LIST", "EXTENDED_ARG", "END_FOR", "END_SEND",
+    "POP_EXCEPT", "BUILD_TUPLE", "BUILD_LIST", "EXTENDED_ARG", "END_FOR", "END_SEND", "RESUME",
 )  # fmt: skip
 # In practice; a class body may have a namespace that raises.
 _GOES_ON = _NEVER_RAISES | ops("STORE_NAME", "STORE_GLOBAL")
@@ -233,9 +234,13 @@ def _line_events(
 ) -> list[int]:
     """Return the offsets at which the interpreter puts a LINE event, as its instrumentation does."""
     found = []
+    jumped_to = {one.target for one in instructions[first:] if one.opcode in _JUMPS}
     current = -1
     for one in instructions[first:]:
         if one.opcode in _NO_LINE:
+            # It begins no line, but a jump to it may.
+            if one.line >= 0 and one.offset in jumped_to:
+                found.append(one.offset)
             continue
         if one.line >= 0 and (
             one.line != current or one.offset in jumps_to or one.offset in raises_to

@@ -43,6 +43,7 @@ _units: dict[int, tuple[weakref.ref[types.CodeType], _recorder.Unit]] = {}
 _local: list[weakref.ref[types.CodeType]] = []  # code objects with local events in this arming
 _sources: dict[str, tuple[object, places.Source | None]] = {}
 _armed = False
+_events_on = False  # also while they are being set
 _arming = 0  # number of the arming in force
 _branch = False
 _fresh = False  # a scope has been added since the last arming
@@ -52,9 +53,12 @@ _tool = -1
 def bit(scope: Scope, *, branch: bool) -> int:
     """Return the bit that stands for a scope in units and sinks.
 
-    Raises KcovError ENOSPC if 64 other scopes are in use.
+    Raises KcovError ENOSPC if 64 other scopes are in use, EMFILE if sys.monitoring has no room for a tool.
     """
     global _armed, _branch, _fresh
+    if MONITORING and _tool < 0:
+        with _lock:
+            _set_up_tool()
     if branch and not _branch:
         with _lock:
             _branch, _armed = True, False
@@ -84,8 +88,7 @@ def settle() -> None:
     shared = registry.current()
     if _armed and not _recorder.sinks() and not (shared and shared.header[Header.COUNT]):
         with _lock:
-            if not _recorder.sinks():
-                _disarm()
+            _disarm()
 
 
 def name() -> str:
@@ -115,17 +118,15 @@ def describe() -> list[tuple[str, str]]:
 
 
 def _arm() -> None:
-    global _armed, _arming, _fresh
+    global _armed, _arming, _events_on, _fresh
     if _armed:
         return
-    if MONITORING:
-        _set_up_tool()
-    else:
+    if not MONITORING:
         from . import settrace
 
         settrace.install()
     _arming = _recorder.rearm()
-    _armed = True
+    _events_on = True
     if MONITORING:
         events = sys.monitoring.events
         wanted = events.PY_START | events.PY_RESUME | events.PY_THROW
@@ -143,12 +144,19 @@ def _arm() -> None:
             if not MONITORING and unit.branch:
                 walk.f_trace_opcodes = True
             walk = walk.f_back
+    # Only now may another thread go on without arming.
+    _armed = True
 
 
 def _disarm() -> None:
-    """Take all events off."""
-    global _armed
+    """Take all events off, unless something has begun to collect."""
+    global _armed, _events_on
+    # In this order: who attaches a sink looks at _armed afterwards, and waits for the lock to arm again.
     _armed = False
+    if _recorder.sinks():
+        _armed = _events_on
+        return
+    _events_on = False
     if not MONITORING or _tool < 0:
         return
     sys.monitoring.set_events(_tool, 0)
@@ -198,8 +206,8 @@ def _local_events(code: types.CodeType) -> int:
 
 def _discover(code: types.CodeType) -> _recorder.Unit:
     """Give a code object its unit, and its events if some scope has it. Called by C when it runs."""
-    unit = _recorder.get_unit(code)
-    if unit is not None and unit.armed == _arming:
+    unit, arming = _recorder.get_unit(code), _arming
+    if unit is not None and unit.armed == arming:
         return unit
     mask = 0
     if not _is_generated(code):
@@ -218,10 +226,11 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
             # What was disabled for want of arms has to come again.
             sys.monitoring.set_local_events(_tool, code, 0)
     unit.mask = mask
-    unit.armed = _arming
-    if mask and MONITORING and _armed:
-        sys.monitoring.set_local_events(_tool, code, _local_events(code))
+    if mask and MONITORING and _events_on:
         _local.append(weakref.ref(code))
+        sys.monitoring.set_local_events(_tool, code, _local_events(code))
+    # Last: another thread that sees it goes on at once, and has to have its lines.
+    unit.armed = arming
     return unit
 
 

@@ -1,0 +1,137 @@
+"""The public names, those that docs/reference.md has and those that type checkers see are one set."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pykcov
+import pytest
+from docs.pages import ROOT, headings
+from pykcov import _recorder, abi, namespace
+from pykcov.cli import COMMANDS
+
+REFERENCE = ROOT / "docs" / "reference.md"
+SOURCE = ROOT / "src" / "pykcov"
+# Methods of Device that collect() and task.py call. They are no part of what is promised.
+INNER = {"area", "collect", "end_collect", "key", "lock", "pass_on", "task_exit"}
+
+
+def documented() -> set[str]:
+    """The names in headings, `pykcov.open(...)` say; members are `Device.enable(...)`."""
+    found = re.findall(r"`([\w.]+)", "\n".join(headings(REFERENCE)))
+    return {name.removeprefix("pykcov.") for name in found if not name.startswith("pykcov.abi")}
+
+
+def members(name: str) -> set[str]:
+    """The members of a class that the reference has a heading or the row of a table for."""
+    text = REFERENCE.read_text("utf-8")
+    return set(re.findall(rf"^(?:#+|\|) `{name}\.(\w+)", text, re.MULTILINE))
+
+
+def public(cls: type) -> set[str]:
+    return {name for name in dir(cls) if not name.startswith("_")}
+
+
+def test_the_reference_has_the_public_names_and_no_others() -> None:
+    names = {name for name in documented() if "." not in name}
+    assert names == set(pykcov.__all__)
+
+
+def test_type_checkers_see_the_public_names_and_no_others() -> None:
+    # In a package with py.typed, an import is exported if __all__ has it, and __all__ has to be plain.
+    assert (SOURCE / "py.typed").exists()
+    tree = ast.parse((SOURCE / "__init__.py").read_text("utf-8"))
+    bound: set[str] = set()
+    listed: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            bound |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            if isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__":
+                listed = ast.literal_eval(node.value)
+    assert sorted(listed) == sorted(pykcov.__all__)
+    private = {name for name in bound if name.startswith("_") and name != "__version__"}
+    assert bound - private == set(listed)
+    assert set(listed) <= set(vars(pykcov))
+
+
+@pytest.mark.parametrize("name", sorted(pykcov.__all__))
+def test_a_public_name_says_what_it_is(name: str) -> None:
+    value = getattr(pykcov, name)
+    if callable(value):
+        assert inspect.getdoc(value), f"{name} has no docstring"
+
+
+@pytest.mark.parametrize(
+    "function", [f for f in (getattr(pykcov, n) for n in pykcov.__all__) if inspect.isfunction(f)]
+)
+def test_public_functions_are_typed(function: object) -> None:
+    assert inspect.isfunction(function)
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not signature.empty
+    assert all(p.annotation is not p.empty for p in signature.parameters.values())
+
+
+def test_the_stub_of_the_recorder_has_what_the_recorder_has() -> None:
+    stub = ast.parse((SOURCE / "_recorder.pyi").read_text("utf-8"))
+    classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
+    names = {node.name for node in stub.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    assert names == public_names(_recorder)
+    for name, node in classes.items():
+        stubbed = {
+            item.name if isinstance(item, ast.FunctionDef) else item.target.id
+            for item in node.body
+            if isinstance(item, ast.FunctionDef)
+            or (isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name))
+        }
+        real = public(getattr(_recorder, name))
+        assert {member for member in stubbed if not member.startswith("_")} == real, name
+
+
+def public_names(module: ModuleType) -> set[str]:
+    return {name for name in vars(module) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("cls", "but"),
+    [
+        (pykcov.Device, INNER),
+        (pykcov.Trace, set()),
+        (pykcov.Location, set()),
+        (pykcov.collect, set()),
+    ],
+)
+def test_the_reference_has_the_members_of_a_class(cls: type, but: set[str]) -> None:
+    own = public(cls) - but
+    if cls is pykcov.collect:
+        own.add("handle")  # an attribute of the instance
+    assert members(cls.__name__) == own
+
+
+def test_the_reference_has_the_numbers_of_the_requests() -> None:
+    text = REFERENCE.read_text("utf-8")
+    for name, value in vars(abi).items():
+        if name.startswith("KCOV_"):
+            assert re.search(rf"^\| `{name}` \| {value:#x} \|", text, re.MULTILINE), name
+
+
+def test_the_reference_has_every_command_and_every_option() -> None:
+    text = REFERENCE.read_text("utf-8")
+    for command in COMMANDS:
+        assert f"### `pykcov {command}" in text
+        source = (SOURCE / "cli" / f"{command}.py").read_text("utf-8")
+        for option in re.findall(r'"(--[a-z]+)"', source):
+            assert f"`{option}" in text, f"{command} {option}"
+
+
+def test_the_reference_has_every_environment_variable() -> None:
+    used = {
+        name
+        for path in Path(namespace.__file__).parent.rglob("*.py")
+        for name in re.findall(r"PYKCOV_[A-Z_]+", path.read_text("utf-8"))
+    }
+    text = REFERENCE.read_text("utf-8")
+    assert {name for name in used if f"`{name}`" not in text} == set()
