@@ -204,7 +204,9 @@ def get() -> CodeMap:
     """Return the code map of this process's namespace, opening it the first time."""
     global _current
     if _current is None:
-        _current = CodeMap(namespace.get())
+        with namespace.opening:
+            if _current is None:
+                _current = CodeMap(namespace.get())
     return _current
 
 

@@ -331,6 +331,8 @@ def _open_checked(name: str, dir_fd: int | None, path: str = "") -> int:
 
 
 _current: Namespace | None = None
+# Held by whoever opens what a process has one of: namespace, registry, code map, pool.
+opening = threading.RLock()
 _leaving: list[Callable[[], None]] = []
 _forked: list[Callable[[], None]] = []
 
@@ -339,7 +341,9 @@ def get() -> Namespace:
     """Return the namespace of this process, opening it the first time."""
     global _current
     if _current is None:
-        _current = Namespace(os.environ.get("PYKCOV_NAMESPACE") or "default")
+        with opening:
+            if _current is None:
+                _current = Namespace(os.environ.get("PYKCOV_NAMESPACE") or "default")
     return _current
 
 
@@ -371,6 +375,8 @@ def _leave() -> None:
 
 
 def _after_fork() -> None:
+    global opening
+    opening = threading.RLock()
     if _current is not None:
         with contextlib.suppress(OSError):
             _current.after_fork()

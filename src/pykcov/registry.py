@@ -319,7 +319,9 @@ def get() -> Registry:
     """Return the registry of this process's namespace, opening it the first time."""
     global _current
     if _current is None:
-        _current = Registry(namespace.get())
+        with namespace.opening:
+            if _current is None:
+                _current = Registry(namespace.get())
     return _current
 
 

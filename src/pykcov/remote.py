@@ -197,7 +197,9 @@ _the_pool: Pool | None = None
 def _pool() -> Pool:
     global _the_pool
     if _the_pool is None:
-        _the_pool = Pool(registry.get().namespace)
+        with namespace.opening:
+            if _the_pool is None:
+                _the_pool = Pool(registry.get().namespace)
     return _the_pool
 
 

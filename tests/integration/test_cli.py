@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import py_compile
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import zipapp
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,16 @@ from pykcov import Trace, cli
 
 PYKCOV = [sys.executable, "-m", "pykcov"]
 CONSOLE_SCRIPT = [sys.executable, str(Path(sys.executable).with_name("pykcov"))]
+
+# Some of the programs are killed, or end themselves, and leave a device for others to find.
+NAMESPACE = f"cli-{os.getpid()}"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def namespace_of_the_programs() -> Iterator[None]:
+    yield
+    for name in (NAMESPACE, f"{NAMESPACE}-doctor"):
+        shutil.rmtree(f"/dev/shm/pykcov-{os.geteuid()}/{name}", ignore_errors=True)
 
 
 def run(
@@ -31,7 +43,12 @@ def run(
         text=True,
         timeout=120,
         check=False,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment},
+        env={
+            **os.environ,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYKCOV_NAMESPACE": NAMESPACE,
+            **environment,
+        },
     )
 
 
@@ -700,11 +717,11 @@ def test_a_hostile_trace_is_one_line(tmp_path: Path) -> None:
 
 
 def test_doctor_names_the_probe_the_namespace_and_nothing_stale(tmp_path: Path) -> None:
-    done = run([*PYKCOV, "doctor"], tmp_path, PYKCOV_NAMESPACE=f"doctor-{os.getpid()}")
+    done = run([*PYKCOV, "doctor"], tmp_path, PYKCOV_NAMESPACE=f"{NAMESPACE}-doctor")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"pykcov {pykcov.__version__}" in done.stdout
     assert "\nprobes\n" in done.stdout
-    assert f"doctor-{os.getpid()}" in done.stdout
+    assert f"{NAMESPACE}-doctor" in done.stdout
     assert "\ndevices\n  none\n" in done.stdout
     assert done.stdout.endswith("\nstale\n  nothing\n")
 
@@ -713,7 +730,7 @@ def test_doctor_shows_the_devices_of_other_processes(tmp_path: Path) -> None:
     with pykcov.open() as device:
         device.init_trace(64)
         device.remote_enable(area_size=32, handles=[0x42, 0x43])
-        done = run([*PYKCOV, "doctor"], tmp_path)
+        done = run([*PYKCOV, "doctor"], tmp_path, PYKCOV_NAMESPACE=os.environ["PYKCOV_NAMESPACE"])
         device.disable()
     row = next(r for r in done.stdout.splitlines() if r.startswith(f"  {device.number} "))
     assert str(os.getpid()) in row
@@ -729,7 +746,7 @@ def test_doctor_says_what_is_wrong_with_a_namespace(tmp_path: Path) -> None:
 
 
 def test_doctor_cleans_up_after_a_dead_process(tmp_path: Path) -> None:
-    space = f"doctor-dead-{os.getpid()}"
+    space = f"{NAMESPACE}-doctor"
     died = run(
         [
             sys.executable, "-c",
