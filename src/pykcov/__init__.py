@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from importlib.metadata import version as _version
 
-
 from .abi import SUBSYSTEM_COMMON, SUBSYSTEM_USB, TRACE_CMP, TRACE_PC, remote_handle
 from .collect import collect
 from .device import Device, open

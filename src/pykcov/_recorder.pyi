@@ -3,8 +3,10 @@
 import contextvars
 import types
 import weakref
-from collections.abc import Buffer, Callable
+from collections.abc import Callable
 from typing import Any, Self, final
+
+from typing_extensions import Buffer
 
 class Task:
     """What the current context owns. ``bind`` makes it the context's and calls ``end`` when that dies."""
@@ -68,7 +70,9 @@ class Inherited:
     follow: bool
     live: bool
     outer: Inherited | None
-    def __new__(cls, handle: int, device: int, follow: bool, outer: Inherited | None, /) -> Self: ...
+    def __new__(
+        cls, handle: int, device: int, follow: bool, outer: Inherited | None, /
+    ) -> Self: ...
 
 @final
 class remote:
@@ -134,9 +138,7 @@ def insert(handles: tuple[int, ...], key: int, /) -> int | None:
     """Register all handles, or none and return the first that is taken."""
 
 def remove(handles: tuple[int, ...], key: int, /) -> None: ...
-def move(
-    to: Buffer, capacity: int, source: Buffer, start: int, words: int, /
-) -> tuple[int, int]:
+def move(to: Buffer, capacity: int, source: Buffer, start: int, words: int, /) -> tuple[int, int]:
     """Append the records of an area from number ``start`` on to another; return (moved, left over).
 
     ``capacity`` is what ``to`` can hold, in records of ``words`` words. Counts that cannot be are bounded.

@@ -49,25 +49,21 @@ class Place(NamedTuple):
 class SourceFile:
     """The PCs of one version of one source file: ``base + n`` is line n."""
 
-    __slots__ = ("base", "functions", "name", "nlines", "places")
+    __slots__ = ("_functions", "_starts", "base", "name", "nlines", "places")
 
     def __init__(
-        self, name: str, base: int, nlines: int, functions: Sequence[tuple[str, int, int]]
+        self, name: str, base: int, nlines: int, functions: Sequence[tuple[int, str]]
     ) -> None:
         self.name = name
         self.base = base
         self.nlines = nlines
-        # (qualified name, first line, last line); an inner one comes after its outer one
-        self.functions = functions
+        self._starts = [line for line, _ in functions]
+        self._functions = ["<module>", *(function for _, function in functions)]
         self.places: dict[Key, int] = {}
 
     def function_at(self, line: int) -> str:
-        """Return the qualified name of the innermost function whose body has the line."""
-        inner = "<module>"
-        for name, first, last in self.functions:
-            if first < line <= last or (first == line == last):
-                inner = name
-        return inner
+        """Return the qualified name of the function whose body has the line."""
+        return self._functions[bisect.bisect_right(self._starts, line)]
 
 
 class CodeMap:
@@ -84,9 +80,12 @@ class CodeMap:
         self._ranges: list[tuple[int, SourceFile, list[Key] | None]] = []
 
     def file(
-        self, name: str, digest: str, nlines: int, functions: Sequence[tuple[str, int, int]]
+        self, name: str, digest: str, nlines: int, functions: Sequence[tuple[int, str]]
     ) -> SourceFile:
-        """Return the range of a source file of ``nlines`` lines, making it if it is new."""
+        """Return the range of a source file of ``nlines`` lines, making it if it is new.
+
+        ``functions`` says from which line on it is which function, in order.
+        """
         found = self._files.get((name, digest))
         if found is None:
             with self._namespace.codemap_lock:
@@ -94,7 +93,12 @@ class CodeMap:
                 found = self._files.get((name, digest))
                 if found is None:
                     self._append(
-                        {"f": name, "d": digest, "n": nlines + 1, "fn": [list(f) for f in functions]}
+                        {
+                            "f": name,
+                            "d": digest,
+                            "n": nlines + 1,
+                            "fn": [list(f) for f in functions],
+                        }
                     )
                     found = self._files[name, digest]
         return found
@@ -184,7 +188,10 @@ class CodeMap:
         keys: list[Key] | None = None
         if "f" in record:
             file = SourceFile(
-                record["f"], base, count - 1, [(str(n), int(a), int(b)) for n, a, b in record["fn"]]
+                record["f"],
+                base,
+                count - 1,
+                [(int(line), str(function)) for line, function in record["fn"]],
             )
             self._files[record["f"], record["d"]] = file
             self._by_base[base] = file

@@ -28,7 +28,7 @@ _IN_MEMORY = 1 << 23
 _RECORDS = 4096
 
 
-class collect:  # noqa: N801 (it reads as the verb that it is)
+class collect:
     """Collect what a ``with`` block executes and everything that it causes.
 
     That is: the block itself; tasks and threads created in it and the jobs that it submits to executors (also
@@ -58,7 +58,7 @@ class collect:  # noqa: N801 (it reads as the verb that it is)
         self._area_size = area_size
         self._device: device.Device | None = None
         self._section: remote.Section | None = None
-        self._token: object = None
+        self._token: task.Token | None = None
         self._trace: Trace | None = None
         self._records: list[SectionRecord] = []
         self._words = 0
@@ -72,7 +72,7 @@ class collect:  # noqa: N801 (it reads as the verb that it is)
         opened = device.Device(self._scope, branch=self._branch, sections=_RECORDS)
         try:
             opened.init_trace(self._area_size)
-            self._spool = tempfile.SpooledTemporaryFile(max_size=8 * _IN_MEMORY)  # noqa: SIM115
+            self._spool = tempfile.SpooledTemporaryFile(max_size=8 * _IN_MEMORY)
             self._area: Area = opened.area()
             self._enable(opened)
         except BaseException:
@@ -94,7 +94,8 @@ class collect:  # noqa: N801 (it reads as the verb that it is)
         assert opened is not None
         if self._section is not None:
             self._section.leave()
-        task.reset(self._token)
+        if self._token is not None:
+            task.reset(self._token)
         opened.end_collect()
         self._trace = self._read(opened)
         opened.close()

@@ -30,7 +30,7 @@ log = logging.getLogger("pykcov")
 _MAX_RECORDS = 1 << 20  # 128 bytes each
 
 
-def open(  # noqa: A001 (the field's word)
+def open(
     *,
     source: Iterable[str] = (),
     include: Iterable[str] = (),
@@ -188,7 +188,11 @@ class Device:
             )
         owner = task.current()
         self._remote_enable(
-            trace_mode, area_size, asked, _number("remote_enable", "common_handle", common_handle), owner
+            trace_mode,
+            area_size,
+            asked,
+            _number("remote_enable", "common_handle", common_handle),
+            owner,
         )
         owner.remote = self
         owner.own()
@@ -225,7 +229,9 @@ class Device:
         request = _number(call, "request", request)
         if request == abi.KCOV_REMOTE_ENABLE:
             if isinstance(arg, int):
-                raise KcovError(errno.EFAULT, f"{call}: struct kcov_remote_arg is expected, as bytes")
+                raise KcovError(
+                    errno.EFAULT, f"{call}: struct kcov_remote_arg is expected, as bytes"
+                )
             trace_mode, area_size, handles, common_handle = abi.unpack_remote_arg(arg)
             self.remote_enable(
                 trace_mode=trace_mode,
@@ -325,7 +331,7 @@ class Device:
                     section.finish()
             self._disable(None)
 
-    def pass_on(self, *, follow: bool) -> object:
+    def pass_on(self, *, follow: bool) -> task.Token:
         """Make the common handle the current task's; with ``follow``, its children are collected."""
         carry.install()
         key = self.key()
@@ -366,7 +372,9 @@ class Device:
             self._set_owner(owner)
             assert self._area is not None
             remote.add_session(
-                remote.Session(self.key(), self._area, self._scope, branch=self._branch, drain=drain)
+                remote.Session(
+                    self.key(), self._area, self._scope, branch=self._branch, drain=drain
+                )
             )
             try:
                 taken = self._registry.add(self.number, every)
@@ -526,7 +534,9 @@ def _in_use(call: str, handle: int) -> KcovError:
 def _busy(call: str, kind: str, other: Device) -> KcovError:
     handles = ", ".join(f"{handle:#x}" for handle in other._handles[:4])
     more = f", handles {handles}" if handles else ""
-    return KcovError(EBUSY, f"{call}: this task already owns a {kind} device ({other.number}{more})")
+    return KcovError(
+        EBUSY, f"{call}: this task already owns a {kind} device ({other.number}{more})"
+    )
 
 
 def _at_exit() -> None:

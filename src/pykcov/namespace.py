@@ -157,9 +157,7 @@ class Namespace:
             self.close()
 
     def _share(self, kind: int) -> None:
-        fcntl.fcntl(
-            self.lock_fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _USERS, 1, 0)
-        )
+        fcntl.fcntl(self.lock_fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _USERS, 1, 0))
 
     def close(self) -> None:
         """Give up the directory and the locks."""
@@ -223,10 +221,15 @@ class Namespace:
                 ) from None
             raise
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        if (
+            not stat.S_ISREG(status.st_mode)
+            or status.st_uid != os.geteuid()
+            or status.st_mode & 0o077
+        ):
             os.close(fd)
             raise KcovError(
-                errno.EPERM, f"namespace: {self.path}/{name} is not a file that is this user's alone"
+                errno.EPERM,
+                f"namespace: {self.path}/{name} is not a file that is this user's alone",
             )
         return fd
 
@@ -291,9 +294,7 @@ def _own_directory(path: str) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        raise KcovError(
-            error.errno or errno.EIO, f"namespace: {path}: {error.strerror}"
-        ) from None
+        raise KcovError(error.errno or errno.EIO, f"namespace: {path}: {error.strerror}") from None
 
 
 def _open_directory(path: str) -> int:
@@ -315,7 +316,9 @@ def _open_checked(name: str, dir_fd: int | None, path: str = "") -> int:
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise
-        cause = "is not a directory or is a link" if error.errno == errno.ENOTDIR else error.strerror
+        cause = (
+            "is not a directory or is a link" if error.errno == errno.ENOTDIR else error.strerror
+        )
         raise KcovError(error.errno or errno.EIO, f"namespace: {path}: {cause}") from None
     status = os.fstat(fd)
     if status.st_uid != os.geteuid():

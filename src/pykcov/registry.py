@@ -147,7 +147,9 @@ class Registry:
                         sequence = words[Word.SEQUENCE] + 1
                         words[:] = memoryview(bytes(SLOT_WORDS * 8)).cast("Q")
                         words[Word.SEQUENCE] = sequence
-                        words[Word.OPENER_PID], words[Word.OPENER_STARTED] = namespace.this_process()
+                        words[Word.OPENER_PID], words[Word.OPENER_STARTED] = (
+                            namespace.this_process()
+                        )
                         words[Word.MODE] = Mode.DISABLED
                         return number
         raise KcovError(errno.EMFILE, f"open: {SLOTS} devices are open in {self.namespace.path}")

@@ -7,30 +7,51 @@
 * ``omit``: file patterns that are left out in any case.
 
 In a pattern ``*`` and ``?`` do not match ``/``; ``**/`` does, and so do ``*/`` at its beginning and ``/*`` at its
-end. One that does not begin with a wildcard is made absolute. pykcov itself is never recorded.
+end; one without ``/`` is of a file's own name. One that does not begin with a wildcard is made absolute.
+
+pykcov itself is never recorded, nor what is frozen into the interpreter. What has no file, like ``<string>``
+or a template's name, is recorded unless ``source`` says what is, and where a pattern of ``include`` matches.
 """
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import os
 import re
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 __all__ = ["Scope"]
 
+_ANSWERS = 10_000  # remembered; names like those of IPython's cells have no end
 
+
+@dataclass(frozen=True, slots=True, init=False)
 class Scope:
-    """One choice of files. Equal choices are equal and have the same hash.
+    """One choice of files. Equal choices are equal and have the same hash, whatever process made them.
 
-    Raises TypeError for what is not a string or strings.
+    Paths and patterns are made absolute, and names of modules looked up, when it is made; nothing is
+    imported for that. Raises ValueError for what is not strings, for a path that is no directory or Python
+    file, and for a pattern that means nothing.
     """
 
-    __slots__ = ("_answers", "_hash", "_include", "_omit", "_source", "_third", "key", "unresolved")
+    directories: tuple[str, ...]
+    """Of ``source``: directories and files, with no symbolic link in them."""
+    packages: tuple[str, ...]
+    """Of ``source``: where the named packages and modules are."""
+    unresolved: tuple[str, ...]
+    """Of ``source``: names of modules that were not found. They match what is imported by that name later."""
+    include: tuple[str, ...]
+    omit: tuple[str, ...]
+    _include: re.Pattern[str] | None = field(compare=False, repr=False)
+    _omit: re.Pattern[str] | None = field(compare=False, repr=False)
+    _answers: dict[str, bool] = field(compare=False, repr=False)
 
     def __init__(
         self,
@@ -38,35 +59,39 @@ class Scope:
         include: str | Iterable[str] = (),
         omit: str | Iterable[str] = (),
     ) -> None:
-        directories, packages, unresolved = _resolve(_strings("source", source))
-        # What remains of it is plain text, the same in any process whatever its directory and path.
-        self._build(
-            (
-                tuple(directories),
-                tuple(packages),
-                tuple(unresolved),
-                tuple(map(_absolute, _strings("include", include))),
-                tuple(map(_absolute, _strings("omit", omit))),
-            )
+        directories: list[str] = []
+        packages: list[str] = []
+        unresolved: list[str] = []
+        for name in _strings("source", source):
+            if path := _directory(name):
+                directories.append(path)
+            elif places := _find_module(name):
+                packages += places
+            else:
+                unresolved.append(name)
+        self._set(
+            directories,
+            packages,
+            unresolved,
+            _absolute(_strings("include", include)),
+            _absolute(_strings("omit", omit)),
         )
 
-    def _build(self, key: tuple[tuple[str, ...], ...]) -> None:
-        self.key = key
-        directories, packages, self.unresolved, include, omit = key
-        self._hash = hash(key)
-        self._source = (*directories, *packages)
-        # Named itself: recorded even though it is installed.
-        self._third = tuple(p for p in (*packages, *directories) if _below(p, _installed()))
-        self._include = _matcher(include)
-        self._omit = _matcher(omit)
-        self._answers: dict[str, bool] = {}
+    def _set(self, *parts: Sequence[str]) -> None:
+        names = ("directories", "packages", "unresolved", "include", "omit")
+        for name, part in zip(names, parts, strict=True):
+            object.__setattr__(self, name, tuple(part))
+        object.__setattr__(self, "_include", _compile("include", self.include))
+        object.__setattr__(self, "_omit", _compile("omit", self.omit))
+        object.__setattr__(self, "_answers", {})
 
     def to_json(self) -> list[list[str]]:
-        """Return what from_json() takes."""
-        return [list(part) for part in self.key]
+        """Return what from_json() takes. It means the same in a process in another directory."""
+        parts = (self.directories, self.packages, self.unresolved, self.include, self.omit)
+        return [list(part) for part in parts]
 
     @classmethod
-    def from_json(cls, value: list[list[str]]) -> Scope:
+    def from_json(cls, value: Any) -> Scope:
         """Return the scope that to_json() was called on. Raises ValueError if it was not one."""
         if (
             not isinstance(value, list)
@@ -74,83 +99,141 @@ class Scope:
             or not all(isinstance(part, list) for part in value)
             or not all(isinstance(text, str) for part in value for text in part)
         ):
-            raise ValueError("not a scope")
+            raise ValueError(f"no scope: {value!r:.200}")
         self = cls.__new__(cls)
-        self._build(tuple(tuple(part) for part in value))
+        self._set(*value)
         return self
 
     def contains(self, filename: str) -> bool:
-        """Tell whether code of that ``co_filename`` is recorded."""
+        """Tell whether code of that ``co_filename`` is recorded. The first answer is kept."""
         answer = self._answers.get(filename)
         if answer is None:
+            if len(self._answers) >= _ANSWERS:
+                self._answers.clear()
             answer = self._answers[filename] = self._decide(filename)
         return answer
 
     def _decide(self, filename: str) -> bool:
-        if filename.startswith("<frozen "):
+        if not filename or filename.startswith("<frozen "):
             return False
-        if filename.startswith("<") and filename.endswith(">"):
-            path = filename
-        else:
-            path = os.path.abspath(filename)
-            if not os.path.exists(path):  # the name of a template, say
-                path = filename
-        real = os.path.realpath(path) if path.startswith("/") else path
-        if _below(real, _own()):
+        path = _file(filename)
+        if path and _below(path, _own()):
             return False
-        if self._omit and (self._omit.fullmatch(path) or self._omit.fullmatch(real)):
-            return False
-        if self._source or self.unresolved:
-            if not (_below(path, self._source) or _below(real, self._source)):
+        if self.directories or self.packages or self.unresolved:
+            if not path or not self._has(path):
                 return False
-            return not _below(real, _installed()) or _below(real, self._third)
-        if self._include:
-            return bool(self._include.fullmatch(path) or self._include.fullmatch(real))
-        return not _below(path, _elsewhere()) and not _below(real, _elsewhere())
+        elif self._include is not None:
+            if not _matches(self._include, filename, path):
+                return False
+        elif path and (_is_installed(path) or _below(path, _library())):
+            return False
+        return self._omit is None or not _matches(self._omit, filename, path)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Scope) and self.key == other.key
+    def _has(self, path: str) -> bool:
+        """Tell whether ``source`` has a file."""
+        if _below(path, self.packages) or any(_is_module(path, name) for name in self.unresolved):
+            return True
+        return any(
+            _below(path, (place,)) and (_is_installed(place) or not _is_installed(path))
+            for place in self.directories
+        )
 
-    def __hash__(self) -> int:
-        return self._hash
 
-    def __repr__(self) -> str:
-        return f"<Scope {self.key}>"
+# -- what source= names
 
 
 def _strings(what: str, values: str | Iterable[str]) -> list[str]:
     if isinstance(values, str):
         values = [values]
-    found = list(values)
+    try:
+        found = [os.fspath(value) for value in values]
+    except TypeError:
+        raise ValueError(f"{what}: {values!r:.200} is not a list of strings") from None
     for value in found:
-        if not isinstance(value, str):
-            raise TypeError(f"{what}: strings are expected, not {type(value).__name__}")
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"{what}: {value!r:.200} is not a text")
     return found
 
 
-def _resolve(source: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Return the directories, the files and directories of packages, and what could not be found."""
-    directories, packages, unresolved = [], [], []
-    for name in source:
-        if os.path.isdir(name):
-            directories.append(os.path.realpath(name))
-            continue
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, AttributeError, ValueError):
-            spec = None
-        if spec is not None and spec.submodule_search_locations:
-            packages += [os.path.realpath(p) for p in spec.submodule_search_locations]
-        elif spec is not None and spec.has_location and spec.origin:
-            packages.append(os.path.realpath(spec.origin))
-        else:
-            unresolved.append(name)
-    return directories, packages, unresolved
+def _directory(name: str) -> str:
+    """Return the real path of a directory or Python file that is there, '' for the name of a module."""
+    if os.path.isdir(name) or (name.endswith(".py") and os.path.isfile(name)):
+        path = os.path.realpath(name)
+        if path == os.path.dirname(path):
+            raise ValueError(f"source: {name!r} is the root of the file system")
+        return path
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"source: {name!r} is no directory, no Python file, and no module's name")
+    return ""
+
+
+def _find_module(name: str) -> list[str]:
+    """Return the directories of a package, or the file of a module; nothing of it is imported."""
+    first, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+        for i in range(len(rest)):
+            if spec is None or not spec.submodule_search_locations:
+                return []
+            full = ".".join([first, *rest[: i + 1]])
+            where = list(spec.submodule_search_locations)
+            spec = importlib.machinery.PathFinder.find_spec(full, where)
+    except Exception:  # ValueError if it has no spec, like __main__; any, of somebody's import hook
+        return []
+    if spec is None:
+        return []
+    if spec.submodule_search_locations:
+        return [os.path.realpath(place) for place in spec.submodule_search_locations]
+    if spec.has_location and spec.origin:
+        return [os.path.realpath(spec.origin)]
+    return []
+
+
+def _is_module(path: str, name: str) -> bool:
+    """Tell whether a file would be imported by that name, or from the package of that name."""
+    wanted = name.split(".")
+    for entry in sys.path:
+        root = os.path.realpath(entry or ".")
+        if _below(path, (root,)) and path != root:
+            parts = path[len(root) :].strip("/").removesuffix(".py").split("/")
+            if parts[: len(wanted)] == wanted:
+                return True
+    return False
+
+
+# -- paths
+
+
+def _file(filename: str) -> str:
+    """Return the real path of a ``co_filename``, '' for what is not a file's name.
+
+    A relative one is looked for in the current directory and along sys.path, since the program may have
+    changed its directory. An absolute one may be in a zip file, or be gone.
+    """
+    if filename.startswith("<") or "\0" in filename:
+        return ""
+    if os.path.isabs(filename):
+        return os.path.realpath(filename)
+    for entry in (os.curdir, *sys.path):
+        path = os.path.join(entry, filename)
+        if os.path.exists(path):
+            return os.path.realpath(path)
+    return ""
 
 
 def _below(path: str, places: tuple[str, ...]) -> bool:
-    """Tell whether a path is one of some places or in one that is a directory."""
+    """Tell whether a path is one of some places, or in one that is a directory."""
     return any(path == place or path.startswith(place.rstrip("/") + "/") for place in places)
+
+
+def _is_installed(path: str) -> bool:
+    """Tell whether a path belongs to an installed package, of this Python or another."""
+    parts = path.split("/")
+    return (
+        "site-packages" in parts
+        or "dist-packages" in parts
+        or _below(path, _installed(tuple(sys.path)))
+    )
 
 
 @cache
@@ -159,41 +242,79 @@ def _own() -> tuple[str, ...]:
 
 
 @cache
-def _installed() -> tuple[str, ...]:
-    """Return where packages are installed."""
-    paths = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
-    for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix}:
-        paths.update(site.getsitepackages([prefix]))
+def _installed(sys_path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return where packages and their scripts are installed: of all schemes, and in virtual environments."""
+    paths = _scheme_paths("purelib", "platlib", "scripts")
+    paths.update(site.getsitepackages())
     paths.add(site.getusersitepackages())
-    paths.update(p for p in sys.path if p.endswith(("/site-packages", "/dist-packages")))
+    paths.update(entry for entry in sys_path if entry and _is_in_environment(entry))
     return tuple(sorted({os.path.realpath(path) for path in paths if path}))
 
 
 @cache
-def _elsewhere() -> tuple[str, ...]:
-    """Return what is left out by default: installed packages and the standard library."""
-    library = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
-    library.add(os.path.dirname(os.__file__))
-    return (*_installed(), *sorted({os.path.realpath(path) for path in library if path}))
+def _library() -> tuple[str, ...]:
+    """Return where the standard library is."""
+    paths = _scheme_paths("stdlib", "platstdlib")
+    paths.add(os.path.dirname(os.__file__))
+    return tuple(sorted({os.path.realpath(path) for path in paths if path}))
 
 
-def _absolute(pattern: str) -> str:
-    """Make a pattern absolute, unless it begins with a wildcard; a directory means all that is in it."""
-    if pattern.endswith("/"):
-        pattern += "**"
-    if pattern.startswith(("*", "?", "<", "/")):
-        return pattern
-    return os.path.join(os.getcwd(), pattern)
+def _scheme_paths(*names: str) -> set[str]:
+    found = set()
+    for scheme in sysconfig.get_scheme_names():
+        paths = sysconfig.get_paths(scheme)
+        found.update(paths[name] for name in names if name in paths)
+    return found
 
 
-_TOKEN = re.compile(r"(?P<any>^\*+/|\*\*/)|(?P<below>/\*+$)|(?P<all>\*\*)|(?P<star>\*)|(?P<one>\?)|(?P<set>\[[^\]]+\])|(?s:.)")
-_MEANS = {"any": "(?:.*/)?", "below": "/.*", "all": ".*", "star": "[^/]*", "one": "[^/]"}
+def _is_in_environment(path: str) -> bool:
+    """Tell whether a directory on sys.path is in a virtual environment."""
+    if not os.path.exists(path):
+        return False
+    parent = os.path.dirname(path)
+    while parent != os.path.dirname(parent):
+        if os.path.exists(os.path.join(parent, "pyvenv.cfg")):
+            return True
+        parent = os.path.dirname(parent)
+    return False
 
 
-def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
+# -- patterns
+
+_TOKEN = re.compile(
+    r"(?P<wrong>\*\*\*+|(?<=[^/])\*\*+|\*\*+(?=[^/*])|\*\*/\*\*)"
+    r"|(?P<any>^\*+/|\*\*/)|(?P<below>/\*+$)|(?P<star>\*)|(?P<one>\?)|(?P<set>\[[^\]]+\])|(?s:.)"
+)
+_MEANS = {"any": "(?:.*/)?", "below": "/.*", "star": "[^/]*", "one": "[^/]"}
+
+
+def _absolute(patterns: list[str]) -> list[str]:
+    """Make patterns absolute, but those that have no directory, or begin with a wildcard.
+
+    One that ends with a ``/`` means all that is in that directory. One with a symbolic link means what that
+    leads to as well: a file's name may have either.
+    """
+    found = []
+    for pattern in patterns:
+        if "/" in pattern and not pattern.startswith(("*", "?", "<")):
+            pattern = os.path.abspath(pattern) + ("/*" if pattern.endswith("/") else "")
+            found.append(os.path.realpath(pattern))
+        found.append(pattern)
+    return list(dict.fromkeys(found))
+
+
+def _matches(patterns: re.Pattern[str], filename: str, path: str) -> bool:
+    names = {filename, path, os.path.abspath(filename)} if path else {filename}
+    return any(patterns.fullmatch(name) for name in names)
+
+
+def _compile(what: str, patterns: tuple[str, ...]) -> re.Pattern[str] | None:
     if not patterns:
         return None
-    return re.compile("|".join(map(_regex, patterns)), re.DOTALL)
+    try:
+        return re.compile("|".join(map(_regex, patterns)), re.DOTALL)
+    except (re.error, ValueError) as error:
+        raise ValueError(f"{what}: {error}") from None
 
 
 def _regex(pattern: str) -> str:
@@ -204,8 +325,12 @@ def _regex(pattern: str) -> str:
         kind = token.lastgroup
         if kind is None:
             parts.append(re.escape(token[0]))
+        elif kind == "wrong":
+            raise ValueError(f"{token[0]!r} in {pattern!r} means nothing")
         elif kind == "set":
-            parts.append(token[0].replace("[!", "[^", 1))
+            parts.append(
+                "[" + token[0][1:-1].replace("!", "^", 1) + "]" if token[0][1] == "!" else token[0]
+            )
         else:
             parts.append(_MEANS[kind])
     return "(?:" + "".join(parts) + ")"

@@ -7,11 +7,12 @@ handle is in a variable of its own whose value never changes, and a Task knows w
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from . import _recorder, namespace
 from .errors import warn
@@ -124,19 +125,20 @@ def chain(found: _recorder.Inherited | None) -> Iterator[_recorder.Inherited]:
         found = found.outer
 
 
-def inherit(found: _recorder.Inherited | None) -> contextvars.Token[_recorder.Inherited | None]:
+Token: TypeAlias = contextvars.Token["_recorder.Inherited | None"]
+
+
+def inherit(found: _recorder.Inherited | None) -> Token:
     """Make ``found`` what the current task has and its children get; return the token to go back."""
     token = _inherited.set(found)
     _recorder.refresh()
     return token
 
 
-def reset(token: contextvars.Token[_recorder.Inherited | None]) -> None:
+def reset(token: Token) -> None:
     """Go back to before inherit(); where the context is another one, leave it alone."""
-    try:
+    with contextlib.suppress(ValueError):
         _inherited.reset(token)
-    except ValueError:
-        pass
     _recorder.refresh()
 
 

@@ -1,9 +1,9 @@
 """The pages of the documentation: their code blocks, headings and links.
 
 The blocks of a page are one story. They run in the order of the page, each in a process of its own,
-in one directory:
+in one directory, which has the folder examples/ as a clone does:
 
-    ```python pool.py    a file of that name, written and not run
+    ```python pool.py    a file of that name, there from the start and not run
     ```python            a program, run; the block after it, if it is ```text, is its output
     ```console           lines that begin with `$ ` are run in a shell, the rest is their output
     ```sh                commands that no test runs: they install things or take long
@@ -32,7 +32,7 @@ _NAME = re.compile(r"# (\S+\.py)\n")
 @dataclass(frozen=True)
 class Block:
     language: str
-    name: str  # of the file, if the fence has one: it is written and not run
+    name: str  # of the file, if the fence has one: it is not run
     text: str
     line: int  # of the page
 
@@ -70,11 +70,13 @@ def links(page: Path) -> list[str]:
 def differences(page: Path, directory: Path) -> Iterator[str]:
     """Run the blocks of a page in a directory; say where what they print is not what it says."""
     every = blocks(page)
-    for number, block in enumerate(every):
-        following = every[number + 1] if number + 1 < len(every) else None
+    (directory / "examples").symlink_to(ROOT / "examples")
+    for block in every:
         if block.language == "python" and block.name:
             (directory / block.name).write_text(block.text, "utf-8")
-        elif block.language == "python":
+    for number, block in enumerate(every):
+        following = every[number + 1] if number + 1 < len(every) else None
+        if block.language == "python" and not block.name:
             named = _NAME.match(block.text)
             file = directory / (named[1] if named else "example.py")
             file.write_text(block.text, "utf-8")

@@ -127,9 +127,11 @@ def interpret(program: Program, rules: Rules, order: int = 0) -> Expected:
     sources = [Source(i, text) for i, text in enumerate(program.files)]
     machine.interpreter.sources = sources
     result = machine.run(execute(machine, program, sources, names))
+    if machine.registry.by_handle or any(task.sections or task.local for task in machine.tasks):
+        raise Abort("something is left enabled or open")
     return Expected(
         names["x"] if program.kind == "plain" else result,
-        {c.key: c for c in machine.collections},
+        {c.key: c for c in machine.collections if c.key},
         [task.stream for task in machine.tasks if task.stream],
         machine.events,
     )

@@ -36,7 +36,7 @@ def install() -> None:
             callback = functools.partial(_adopted, callback)
         return original(loop, callback, *args, context=context)
 
-    BaseEventLoop.call_soon_threadsafe = call_soon_threadsafe  # type: ignore[assignment]
+    setattr(BaseEventLoop, original.__name__, call_soon_threadsafe)
 
 
 def _adopted(callback: Callable[..., Any], *args: Any) -> Any:

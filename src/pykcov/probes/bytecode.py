@@ -203,9 +203,7 @@ def steps(code: CodeType, table: Mapping[int, int]) -> Steps:
             else:
                 fell = here - 1
         raised, raised_same = _raises(instructions, index, raises_to.get(offset, ()), line)
-        if not (same or raised_same):
-            starts[offset] = recorded
-        elif silent or raised:
+        if not (same or raised_same) or silent or raised:
             starts[offset] = recorded
         else:
             if fell >= 0 and instructions[fell].target < 0:

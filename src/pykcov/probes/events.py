@@ -19,7 +19,7 @@ import sys
 import threading
 import types
 import weakref
-from errno import EMFILE, ENOSPC
+from errno import ENOSPC
 
 from .. import _recorder, codemap, namespace, registry
 from ..errors import KcovError
@@ -27,14 +27,16 @@ from ..registry import Header
 from ..scope import Scope
 from . import places
 
+if sys.version_info >= (3, 12):
+    from . import monitoring as interpreter
+else:
+    from . import settrace as interpreter
+
 __all__ = ["arm", "bit", "describe", "name", "settle"]
 
 log = logging.getLogger("pykcov")
 
-MONITORING = sys.version_info >= (3, 12)
 _MAX_SCOPES = 64
-# 5 and 2 first: coverage.py sits on 1, Hypothesis on 3, HypoFuzz, ddtrace and CrossHair on 4, debuggers on 0.
-_TOOL_IDS = (5, 2, 4, 3, 0, 1)
 _JUMP = struct.Struct("=IIQQQQ")
 
 _lock = threading.RLock()
@@ -47,7 +49,6 @@ _events_on = False  # also while they are being set
 _arming = 0  # number of the arming in force
 _branch = False
 _fresh = False  # a scope has been added since the last arming
-_tool = -1
 
 
 def bit(scope: Scope, *, branch: bool) -> int:
@@ -56,9 +57,7 @@ def bit(scope: Scope, *, branch: bool) -> int:
     Raises KcovError ENOSPC if 64 other scopes are in use, EMFILE if sys.monitoring has no room for a tool.
     """
     global _armed, _branch, _fresh
-    if MONITORING and _tool < 0:
-        with _lock:
-            _set_up_tool()
+    interpreter.prepare()
     if branch and not _branch:
         with _lock:
             _branch, _armed = True, False
@@ -86,32 +85,23 @@ def arm() -> None:
 def settle() -> None:
     """Disarm if nothing collects in this process and nobody in the namespace listens."""
     shared = registry.current()
-    if _armed and not _recorder.sinks() and not (shared and shared.header[Header.COUNT]):
+    if (
+        (_armed or _local)
+        and not _recorder.sinks()
+        and not (shared and shared.header[Header.COUNT])
+    ):
         with _lock:
             _disarm()
 
 
 def name() -> str:
     """Return the name of the probe that is in use."""
-    return "sys.monitoring" if MONITORING else "trace function"
+    return interpreter.NAME
 
 
 def describe() -> list[tuple[str, str]]:
     """Return what is in use and why, in pairs of a label and a text."""
-    version = ".".join(map(str, sys.version_info[:3]))
-    if MONITORING:
-        used = {i: sys.monitoring.get_tool(i) for i in range(6)}
-        others = ", ".join(f"{i} {n}" for i, n in used.items() if n and n != "pykcov") or "none"
-        return [
-            ("probe", "events: sys.monitoring, C callbacks"),
-            ("why", f"Python {version} has sys.monitoring; the program was not compiled with probes"),
-            ("monitoring tools of others", others),
-        ]
-    return [
-        ("probe", "events: a C trace function, in the threads that collect"),
-        ("why", f"Python {version} has no sys.monitoring (3.12 does)"),
-        ("trace function of others", repr(sys.gettrace()) if sys.gettrace() else "none"),
-    ]
+    return interpreter.describe()
 
 
 # -- arming
@@ -121,28 +111,15 @@ def _arm() -> None:
     global _armed, _arming, _events_on, _fresh
     if _armed:
         return
-    if not MONITORING:
-        from . import settrace
-
-        settrace.install()
     _arming = _recorder.rearm()
     _events_on = True
-    if MONITORING:
-        events = sys.monitoring.events
-        wanted = events.PY_START | events.PY_RESUME | events.PY_THROW
-        if _branch:
-            wanted |= events.EXCEPTION_HANDLED
-        sys.monitoring.set_events(_tool, wanted)
-        if _fresh:
-            # Code that was out of every scope had its events disabled, and may be in this one.
-            sys.monitoring.restart_events()
+    # Code that was out of every scope had its events disabled, and may be in a new one.
+    interpreter.start(branch=_branch, restart=_fresh)
     _fresh = False
     for frame in list(sys._current_frames().values()):
         walk: types.FrameType | None = frame
         while walk is not None:
-            unit = _discover(walk.f_code)
-            if not MONITORING and unit.branch:
-                walk.f_trace_opcodes = True
+            interpreter.enter_frame(walk, branch=bool(_discover(walk.f_code).branch))
             walk = walk.f_back
     # Only now may another thread go on without arming.
     _armed = True
@@ -157,48 +134,11 @@ def _disarm() -> None:
         _armed = _events_on
         return
     _events_on = False
-    if not MONITORING or _tool < 0:
-        return
-    sys.monitoring.set_events(_tool, 0)
+    interpreter.stop()
     while _local:
         code = _local.pop()()
         if code is not None:
-            sys.monitoring.set_local_events(_tool, code, 0)
-
-
-def _set_up_tool() -> None:
-    global _tool
-    if _tool >= 0:
-        return
-    monitoring = sys.monitoring
-    for number in _TOOL_IDS:
-        if monitoring.get_tool(number) is None:
-            monitoring.use_tool_id(number, "pykcov")
-            break
-    else:
-        raise KcovError(EMFILE, "all tool ids of sys.monitoring are in use by others")
-    events = monitoring.events
-    for event, callback in (
-        (events.PY_START, _recorder.on_start),
-        (events.PY_RESUME, _recorder.on_resume),
-        (events.PY_THROW, _recorder.on_throw),
-        (events.LINE, _recorder.on_line),
-        (events.INSTRUCTION, _recorder.on_instruction),
-        (events.BRANCH, _recorder.on_jump),
-        (events.JUMP, _recorder.on_jump),
-        (events.EXCEPTION_HANDLED, _recorder.on_handler),
-    ):
-        monitoring.register_callback(number, event, callback)
-    _recorder.install(disable=monitoring.DISABLE)
-    _tool = number
-
-
-def _local_events(code: types.CodeType) -> int:
-    events = sys.monitoring.events
-    if places.is_long(code):
-        # LINE would cost as much as the function is long.
-        return events.PY_START | events.INSTRUCTION | events.JUMP | events.BRANCH
-    return events.PY_START | events.LINE | (events.BRANCH if _branch else 0)
+            interpreter.unwatch(code)
 
 
 # -- units
@@ -222,13 +162,13 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
             log.warning("%s: %s is not recorded: %s", code.co_filename, code.co_qualname, error)
             unit, mask = _recorder.Unit(), 0
         _keep(code, unit)
-        if again and MONITORING:
+        if again:
             # What was disabled for want of arms has to come again.
-            sys.monitoring.set_local_events(_tool, code, 0)
+            interpreter.unwatch(code)
     unit.mask = mask
-    if mask and MONITORING and _events_on:
+    if mask and _events_on:
         _local.append(weakref.ref(code))
-        sys.monitoring.set_local_events(_tool, code, _local_events(code))
+        interpreter.watch(code, branch=_branch)
     # Last: another thread that sees it goes on at once, and has to have its lines.
     unit.armed = arming
     return unit
@@ -266,7 +206,7 @@ def _make_unit(code: types.CodeType) -> _recorder.Unit:
     file = _source_file(code, source, table)
     function, line, column = places.entry(code)
     arms = places.arms(code, source) if _branch else None
-    steps = places.steps(code, table) if MONITORING and places.is_long(code) else None
+    steps = places.steps(code, table) if interpreter.by_instruction(code) else None
 
     keys: list[codemap.Key] = [("entry", function, line, column, None, None, "")]
     if arms is not None:
@@ -285,7 +225,7 @@ def _make_unit(code: types.CodeType) -> _recorder.Unit:
     handlers = array.array("Q", bytes(8 * units))
     jumps = bytearray()
     implied = array.array("Q")
-    if not MONITORING:
+    if steps is None:
         starts[_first_instruction(code) // 2] = 1
     if steps is not None:
         for offset, number in steps.starts.items():
@@ -335,12 +275,11 @@ def _source_file(
     if source is None:
         # No text: the code object itself is the source.
         lines = [line for _, _, line in code.co_lines() if line] or [code.co_firstlineno]
-        functions = [(code.co_qualname, min(lines) - 1, max(lines))]
         digest = places.content_digest(code)
-        return codemap.get().file(filename, digest, max(*lines, *table, 0, 0), functions)
+        return codemap.get().file(filename, digest, max(*lines, *table), [(0, code.co_qualname)])
     if os.path.exists(filename):
         filename = os.path.abspath(filename)
-    return codemap.get().file(filename, source.digest, source.nlines, source.functions)
+    return codemap.get().file(filename, source.digest, source.nlines, source.changes)
 
 
 def _arm_key(function: str, arm: places.Arm) -> codemap.Key:

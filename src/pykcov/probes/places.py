@@ -45,7 +45,7 @@ def line_table(code: CodeType, source: Source | None) -> dict[int, int]:
     if source is None:
         return {line: line for line in lines}
     first, docstrings = source.first, source.docstrings
-    if source.nlines == 0 or code.co_name.startswith("<") and code.co_name != "<module>":
+    if source.nlines == 0 or (code.co_name.startswith("<") and code.co_name != "<module>"):
         return {line: line for line in lines if line not in first and line not in docstrings}
     seen = set()
     for line in lines:

@@ -1,28 +1,45 @@
-"""3.11: sys.settrace() and sys.gettrace() while this thread is traced by pykcov.
+"""3.11: a C trace function, in the threads that collect (_trace311.h).
 
 The interpreter has one trace function for each thread. pykcov's goes in front of whatever is there and calls it;
-if a program sets another while pykcov is there, that one has to be called too, and not replace it.
+if a program sets another while pykcov is there, that one has to be called too, and not replace it. So
+``sys.settrace`` and ``sys.gettrace`` are wrapped from the first collection on.
 """
 
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
 from .. import _recorder
 
-__all__ = ["install"]
+__all__ = [
+    "NAME", "by_instruction", "describe", "enter_frame", "prepare", "start", "stop", "unwatch", "watch",
+]  # fmt: skip
 
-_installed = False
+NAME = "trace function"
+
+_prepared = False
 
 
-def install() -> None:
+def describe() -> list[tuple[str, str]]:
+    """Return what is in use and why, in pairs of a label and a text."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    function = sys.gettrace()
+    return [
+        ("probe", "events: a C trace function, in the threads that collect"),
+        ("why", f"Python {version} has no sys.monitoring (3.12 does)"),
+        ("trace function of others", "none" if function is None else repr(function)),
+    ]
+
+
+def prepare() -> None:
     """Put ours in front of ``sys.settrace`` and ``sys.gettrace``."""
-    global _installed
-    if _installed:
+    global _prepared
+    if _prepared:
         return
-    _installed = True
+    _prepared = True
     settrace, gettrace = sys.settrace, sys.gettrace
 
     def set_trace(function: Callable[..., Any] | None) -> None:
@@ -37,3 +54,30 @@ def install() -> None:
         new.__name__ = old.__name__
         new.__doc__ = old.__doc__
     sys.settrace, sys.gettrace = set_trace, get_trace
+
+
+def start(*, branch: bool, restart: bool) -> None:
+    """Nothing to do: a thread is traced from when a sink is attached in it."""
+
+
+def stop() -> None:
+    """Nothing to do: a thread is no longer traced when its last sink is gone."""
+
+
+def watch(code: types.CodeType, *, branch: bool) -> None:
+    """Nothing to do: all code of a thread is traced."""
+
+
+def unwatch(code: types.CodeType) -> None:
+    """Nothing to do: nothing was set."""
+
+
+def by_instruction(code: types.CodeType) -> bool:
+    """Tell whether lines are recorded by instruction: never here."""
+    return False
+
+
+def enter_frame(frame: types.FrameType, *, branch: bool) -> None:
+    """Trace a frame that runs already by instruction if its branches are wanted."""
+    if branch:
+        frame.f_trace_opcodes = True

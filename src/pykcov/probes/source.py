@@ -1,4 +1,7 @@
-"""What the text of a source file says about its lines: statements, docstrings, functions. Pure but for read_source()."""
+"""What the text of a source file says about its lines: statements, docstrings, functions.
+
+Pure but for read_source().
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,11 @@ class Source:
     """Where the branches are, if analysed for them."""
     _changes: tuple[int, ...] = field(default=(), repr=False)
     _names: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def changes(self) -> tuple[tuple[int, str], ...]:
+        """From which line on which function it is, in order; before the first it is `<module>`."""
+        return tuple(zip(self._changes, self._names[1:], strict=True))
 
     def function_at(self, line: int) -> str:
         """Return the qualified name of the function or class whose body has a line, or `<module>`.
