@@ -9,6 +9,7 @@ A map of this folder:
     namespace   the shared files                         codemap     source file <-> PCs
     probes      an event becomes a PC                    scope       source=, include=, omit=
     trace       the result                               symbolize   PC -> Location
+    reading     from an area to a Trace
     carry       a handle travels with the work           report, cli what one reads and types
 
 `_recorder` is the hot path, in C: is this task collecting, append, count what did not fit.

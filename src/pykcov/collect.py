@@ -14,14 +14,15 @@ from errno import EEXIST, EINVAL
 from types import TracebackType
 from typing import Self
 
-from . import codemap, device, probes, remote, task
+from . import device, probes, remote, task
 from .area import Area, Head
 from .errors import KcovError
+from .reading import make_trace, read_records
 from .scope import Scope
 from .task import quietly
 from .trace import SectionRecord, Trace
 
-__all__ = ["collect", "read_records"]
+__all__ = ["collect"]
 
 # Words that stay in memory; what is more goes to an unnamed file.
 _IN_MEMORY = 1 << 23
@@ -141,25 +142,3 @@ class collect:
             pcs = array("Q", self._spool.read())
             self._spool.seek(0, 2)
         return make_trace(pcs, tuple(self._records), opened.dropped)
-
-
-def read_records(area: Area, offset: int = 0) -> list[SectionRecord]:
-    """Return the section records of a device's area, their positions moved by ``offset`` words."""
-    records = []
-    for at in range(0, 16 * min(area.head[Head.RECORDED], area.head[Head.RECORDS]), 16):
-        words = area.records[at : at + 16]
-        handle, pid, tid, number, start, end, began, ended = words[:8]
-        thread = bytes(words[8:]).rstrip(b"\0").decode(errors="replace")
-        records.append(
-            SectionRecord(
-                handle, pid, tid, thread, number, start + offset, end + offset, began, ended
-            )
-        )
-    return records
-
-
-def make_trace(pcs: array[int], sections: tuple[SectionRecord, ...], dropped: int) -> Trace:
-    """Return the Trace of these PCs, with the places that they name."""
-    known = ((pc, codemap.place(pc)) for pc in set(pcs))
-    places = {pc: found for pc, found in known if found is not None}
-    return Trace(pcs, places=places, sections=sections, dropped=dropped, probe=probes.name())

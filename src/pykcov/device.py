@@ -19,9 +19,11 @@ from .abi import TRACE_CMP, TRACE_PC
 from .area import Area
 from .errors import KcovError
 from .namespace import this_process
+from .reading import read_area
 from .registry import Mode, Word
 from .scope import Scope
 from .task import Task, quietly
+from .trace import Trace
 
 __all__ = ["Device", "open"]
 
@@ -257,6 +259,19 @@ class Device:
         if session is not None:
             for section in list(session.sections):
                 section.flush()
+
+    @quietly
+    def trace(self) -> Trace:
+        """Return what is in the area now, with its section records; sync() first brings open sections in.
+
+        A record's words are those at the time of its move: they are wrong after a 0 was stored in word 0.
+        EINVAL before init_trace.
+        """
+        self._check_open("trace")
+        if not self._has_area():
+            raise KcovError(EINVAL, f"trace: device {self.number} has no area before init_trace")
+        with self._lock:
+            return read_area(self.area(), self.dropped)
 
     @quietly
     def close(self) -> None:

@@ -73,6 +73,11 @@ class Session:
             if self.is_over():
                 log.debug("section of %#x is dropped: its device was disabled", section.handle)
                 return
+            if (
+                self.drain is not None
+                and self.area.head[Head.RECORDED] == self.area.head[Head.RECORDS]
+            ):
+                self.drain()
             while True:
                 start = to[0]
                 moved, left = _recorder.move(to, capacity, section.area.words, head[Head.MOVED], 1)

@@ -145,14 +145,15 @@ class Scope:
 def _strings(what: str, values: str | Iterable[str]) -> list[str]:
     if isinstance(values, str):
         values = [values]
+    found: list[object] = []
     try:
-        found = [os.fspath(value) for value in values]
+        found += [os.fspath(value) for value in values]
     except TypeError:
         raise ValueError(f"{what}: {values!r:.200} is not a list of strings") from None
     for value in found:
         if not isinstance(value, str) or not value:
             raise ValueError(f"{what}: {value!r:.200} is not a text")
-    return found
+    return [str(value) for value in found]
 
 
 def _directory(name: str) -> str:
@@ -260,7 +261,7 @@ def _library() -> tuple[str, ...]:
 
 
 def _scheme_paths(*names: str) -> set[str]:
-    found = set()
+    found: set[str] = set()
     for scheme in sysconfig.get_scheme_names():
         paths = sysconfig.get_paths(scheme)
         found.update(paths[name] for name in names if name in paths)
@@ -294,13 +295,14 @@ def _absolute(patterns: list[str]) -> list[str]:
     One that ends with a ``/`` means all that is in that directory. One with a symbolic link means what that
     leads to as well: a file's name may have either.
     """
-    found = []
+    found: dict[str, None] = {}
     for pattern in patterns:
-        if "/" in pattern and not pattern.startswith(("*", "?", "<")):
-            pattern = os.path.abspath(pattern) + ("/*" if pattern.endswith("/") else "")
-            found.append(os.path.realpath(pattern))
-        found.append(pattern)
-    return list(dict.fromkeys(found))
+        if "/" not in pattern or pattern.startswith(("*", "?", "<")):
+            found[pattern] = None
+        else:
+            path = os.path.abspath(pattern) + ("/*" if pattern.endswith("/") else "")
+            found[path] = found[os.path.realpath(path)] = None
+    return list(found)
 
 
 def _matches(patterns: re.Pattern[str], filename: str, path: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pykcov
-from pykcov.collect import read_records  # a device's records have no public reader
+from pykcov.reading import read_records
 
 from .collecting import Collection
 from .programs import Expected, Program

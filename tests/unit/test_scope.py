@@ -51,7 +51,13 @@ def found(scope: Scope, project: Path) -> set[str]:
     return {name for name in files if scope.contains(str(project / name))}
 
 
-OWN = {"shop/__init__.py", "shop/cart.py", "shop/pay/__init__.py", "shop/pay/card.py", "shopping.py"}
+OWN = {
+    "shop/__init__.py",
+    "shop/cart.py",
+    "shop/pay/__init__.py",
+    "shop/pay/card.py",
+    "shopping.py",
+}
 TESTS = {"tests/test_cart.py"}
 
 
@@ -84,7 +90,13 @@ def test_pykcov_itself_is_never_in_scope() -> None:
 
 def test_what_has_no_file_is_in_scope_by_default() -> None:
     scope = Scope()
-    for name in ("<string>", "<stdin>", "<doctest readme.txt[0]>", "home.html", "<ipython-input-1>"):
+    for name in (
+        "<string>",
+        "<stdin>",
+        "<doctest readme.txt[0]>",
+        "home.html",
+        "<ipython-input-1>",
+    ):
         assert scope.contains(name), name
     assert not scope.contains("<frozen importlib._bootstrap>")
     assert not scope.contains("")
@@ -115,7 +127,10 @@ def test_a_directory_that_is_named_may_be_where_packages_are_installed(project: 
 def test_modules_are_named_without_being_imported(project: Path) -> None:
     assert found(Scope(source=["shopping"]), project) == {"shopping.py"}
     assert found(Scope(source=["shop"]), project) == OWN - {"shopping.py"}
-    assert found(Scope(source=["shop.pay"]), project) == {"shop/pay/__init__.py", "shop/pay/card.py"}
+    assert found(Scope(source=["shop.pay"]), project) == {
+        "shop/pay/__init__.py",
+        "shop/pay/card.py",
+    }
     assert found(Scope(source=["shop.cart"]), project) == {"shop/cart.py"}
     assert not {"shop", "shopping"} & set(sys.modules)
 
@@ -169,7 +184,10 @@ def test_include_chooses_by_pattern(project: Path) -> None:
     assert found(Scope(include=["shop*.py"]), project) == {"shopping.py"}
     assert found(Scope(include=["shop/*.py"]), project) == {"shop/__init__.py", "shop/cart.py"}
     assert found(Scope(include=["shop/**/*.py"]), project) == OWN - {"shopping.py"}
-    assert found(Scope(include=["*/pay/*"]), project) == {"shop/pay/__init__.py", "shop/pay/card.py"}
+    assert found(Scope(include=["*/pay/*"]), project) == {
+        "shop/pay/__init__.py",
+        "shop/pay/card.py",
+    }
     assert found(Scope(include=["ca[rt]?.py"]), project) == {"shop/cart.py", "shop/pay/card.py"}
     assert found(Scope(include=["ca[!r]?.py"]), project) == set()
     assert found(Scope(include=["shop/"]), project) == OWN - {"shopping.py"}
@@ -261,7 +279,9 @@ def test_json_of_no_scope_is_refused(bad: object) -> None:
         ({"omit": ["[z-a]"]}, "omit: "),
     ],
 )
-def test_what_makes_no_scope_is_refused_with_a_reason(options: dict[str, list[str]], says: str) -> None:
+def test_what_makes_no_scope_is_refused_with_a_reason(
+    options: dict[str, list[str]], says: str
+) -> None:
     with pytest.raises(ValueError, match=says):
         Scope(**options)
 
@@ -289,9 +309,16 @@ def test_patterns_match_as_those_of_coverage(pattern: str, name: str) -> None:
     assert Scope(include=[pattern]).contains(path) == theirs
 
 
-def test_files_are_in_scope_as_they_are_for_coverage(project: Path) -> None:
+def test_files_are_in_scope_as_they_are_for_coverage(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It goes by sys.path only: what is installed for another Python is not installed for it.
+    monkeypatch.syspath_prepend(str(project / ".venv/lib/python3/site-packages"))
     files = [str(path) for path in project.rglob("*.py")]
-    files += [os.path.join(STDLIB, "json", "decoder.py"), os.path.join(INSTALLED, "_pytest", "main.py")]
+    files += [
+        os.path.join(STDLIB, "json", "decoder.py"),
+        os.path.join(INSTALLED, "_pytest", "main.py"),
+    ]
     for options in (
         {},
         {"source": ["shop"]},

@@ -165,9 +165,10 @@ class _Finder:
             else:
                 continue
             if branch is not None:
-                while _REPORTS_FIRST and self.instructions[i - 1].opcode == EXTENDED_ARG:
-                    i -= 1
-                branches[self.instructions[i].offset] = branch
+                reported = i
+                while _REPORTS_FIRST and self.instructions[reported - 1].opcode == EXTENDED_ARG:
+                    reported -= 1
+                branches[self.instructions[reported].offset] = branch
         found = {}
         for offset in {handler for _, _, handler in handlers(self.code)}:
             arm = self.handler(self.index[offset])
@@ -178,13 +179,13 @@ class _Finder:
     def producer(self, i: int) -> int:
         """Return which instruction made the value that the jump `i` tests; a `with` has -1."""
         at = i - 1
-        while self.instructions[at].opcode in _HELPERS:
+        while at > 0 and self.instructions[at].opcode in _HELPERS:
             at -= 1
         opcode = self.instructions[at].opcode
         if opcode in _AWAITING:
             # `async with`: did the awaited __aexit__ swallow the exception?
             start = at
-            while self.instructions[start].opcode in _AWAITING:
+            while start > 0 and self.instructions[start].opcode in _AWAITING:
                 start -= 1
             return -1 if self.instructions[start].opcode in _WITH_EXIT else at
         if opcode in _WITH_EXIT:
@@ -319,8 +320,8 @@ class _Finder:
             if one.opcode in _WITH_EXIT or one.opcode in _MATCHES:
                 return None
             if span is not None and self.decisions is not None:
-                span = self.decisions.handlers.get(span.line)
-                return Arm(*span, "handler") if span is not None else None
+                named = self.decisions.handlers.get(span.line)
+                return Arm(*named, "handler") if named is not None else None
             if span is not None and self.is_untyped(i):
                 return Arm(*span, "handler")
         return None
