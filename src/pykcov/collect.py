@@ -70,6 +70,7 @@ class collect:
         if self._device is not None or self._trace is not None:
             raise KcovError(EINVAL, "collect: it can be entered once")
         probes.bit(self._scope, branch=self._branch)  # raises where a section would only warn
+        task.current()  # before it inherits from this block: it is a section of it as it is
         opened = device.Device(self._scope, branch=self._branch, sections=_RECORDS)
         try:
             opened.init_trace(self._area_size)

@@ -312,13 +312,17 @@ def remote_stop() -> None:
             section.leave()
 
 
+@task.quietly
 def adopt() -> None:
-    """Collect the current task for every collect() that caused it. Called when it is first seen."""
-    with quiet:
-        task.current()
-        for found in task.chain(task.inherited()):
-            if found.follow:
-                enter(found.handle, found.device, implicit=True)
+    """Make the current task known. Called when code of it runs that somebody may want."""
+    task.current()
+
+
+def _follow() -> None:
+    """Collect the new current task for every collect() that caused it."""
+    for found in task.chain(task.inherited()):
+        if found.follow:
+            enter(found.handle, found.device, implicit=True)
 
 
 def enter_all(found: _recorder.Inherited | None) -> Sequence[Section]:
@@ -379,6 +383,7 @@ def _at_exit() -> None:
         _the_pool.clear()
 
 
+task.follow = _follow
 _recorder.install(enter=enter, leave=_leave, adopt=adopt, find=_find)
 namespace.in_child(_after_fork)
 namespace.at_exit(_at_exit)

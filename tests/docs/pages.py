@@ -102,7 +102,13 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 def run(command: list[str], directory: Path) -> "subprocess.CompletedProcess[str]":
     # `python` and `pykcov` are those of the environment that runs the tests.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "COLUMNS": "80", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "COLUMNS": "80",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYKCOV_NAMESPACE": namespace(directory),
+    }
     return subprocess.run(
         command,
         check=False,
@@ -112,6 +118,11 @@ def run(command: list[str], directory: Path) -> "subprocess.CompletedProcess[str
         text=True,
         timeout=120,
     )
+
+
+def namespace(directory: Path) -> str:
+    """Each page has a namespace of its own."""
+    return f"docs-{os.getpid()}-{directory.name}"[:64]
 
 
 def same(wanted: str, printed: str) -> bool:

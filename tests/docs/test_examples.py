@@ -1,11 +1,12 @@
 """Every program of the documentation runs, and prints what the page says."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from docs.pages import PAGES, ROOT, blocks, differences, name_of
+from docs.pages import PAGES, ROOT, blocks, differences, name_of, namespace
 
 LANGUAGES = {"python", "text", "console", "sh", ""}
 
@@ -14,6 +15,7 @@ LANGUAGES = {"python", "text", "console", "sh", ""}
 def test_the_blocks_of_a_page_run_and_print_what_it_says(page: Path, tmp_path: Path) -> None:
     found = list(differences(page, tmp_path))
     assert not found, "\n".join([name_of(page), *found])
+    assert not Path(f"/dev/shm/pykcov-{os.geteuid()}", namespace(tmp_path)).exists()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

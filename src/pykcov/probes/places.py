@@ -61,14 +61,19 @@ def entry(code: CodeType) -> tuple[str, int, int]:
     """Return what tells a code object from all others of its file: qualified name, line, column.
 
     The line is that of its `def` or first decorator; the column that of the first thing it does, in
-    bytes from 0, -1 if it has none (code compiled without positions).
+    bytes from 0, or -1 if that has none. A lambda or a comprehension without one (a lambda that is a
+    constant, on 3.12; code compiled without positions) has a lower number, made from its content.
     """
-    raw, after = code.co_code, False
-    for unit, (_, _, column, _) in enumerate(code.co_positions()):
+    anonymous = code.co_name.startswith("<") and code.co_name != "<module>"
+    raw, after, found = code.co_code, False, -1
+    for unit, (_, _, column, end) in enumerate(code.co_positions()):
         if after and column is not None:
-            return code.co_qualname, code.co_firstlineno, column
+            found = column if column != end or not anonymous else -1
+            break
         after = after or raw[2 * unit] == RESUME
-    return code.co_qualname, code.co_firstlineno, -1
+    if found < 0 and anonymous:
+        found = -2 - (int(content_digest(code), 16) & 0x3FFF_FFFF)
+    return code.co_qualname, code.co_firstlineno, found
 
 
 # -- arms
@@ -97,6 +102,8 @@ class Branch(NamedTuple):
     not_taken: Arm | None
     implied: tuple[Arm, ...] = ()
     """Happens as well when it jumps: on 3.11 `(a or b) and c` tests only a if that is true."""
+    target: int = -1
+    """The offset it jumps to. On 3.11, if what comes next is neither, the test has raised."""
 
 
 class Arms(NamedTuple):
@@ -219,7 +226,8 @@ class _Finder:
                 return None
             truth = jumps_if if decision.none else not jumps_if
         taken, not_taken = _arms_of(decision.span, truth)
-        return Branch(after, taken, not_taken, self.implied(i, decision, truth, decisions))
+        implied = self.implied(i, decision, truth, decisions)
+        return Branch(after, taken, not_taken, implied, self.instructions[i].target)
 
     def decision(self, i: int, at: int, decisions: Decisions) -> Decision | None:
         """Return which decision the jump `i` makes about the value that the instruction `at` made."""
@@ -280,6 +288,7 @@ class _Finder:
             one.after,
             taken if self.leaves(pattern, one.target, decisions) else None,
             not_taken if self.leaves(pattern, one.after, decisions) else None,
+            target=one.target,
         )
 
     def leaves(self, pattern: Span, offset: int, decisions: Decisions) -> bool:
@@ -310,7 +319,8 @@ class _Finder:
         if span is None:
             return None
         number = self.number(span, one) if self.decisions is None else 0
-        return Branch(one.after, Arm(*span, "end", number), Arm(*span, "body", number))
+        end, body = Arm(*span, "end", number), Arm(*span, "body", number)
+        return Branch(one.after, end, body, target=one.target)
 
     def handler(self, i: int) -> Arm | None:
         """Return the arm of a bare `except` or a `finally` that an exception enters at `i`."""
@@ -340,7 +350,7 @@ class _Finder:
         if tests_none and self.instructions[at].opcode in _NONE_IF_NOT:
             jumps_if = not jumps_if
         taken, not_taken = _arms_of(span, jumps_if, self.number(span, self.instructions[at]))
-        return Branch(one.after, taken, not_taken)
+        return Branch(one.after, taken, not_taken, target=one.target)
 
     def number(self, span: Span, one: Instruction) -> int:
         """Number the decisions at one position: by what made the value, since tests have copies."""
