@@ -193,6 +193,15 @@ class Machine(RuleBasedStateMachine):
         self.model.work(mine, steps)
         task(function)
 
+    @rule(who=index, handle=st.sampled_from([*HANDLES, 3]), name=st.sampled_from(sorted(WORKS)))
+    def work_in_a_section(self, who: int, handle: int, name: str) -> None:
+        task, mine = self.actor(who)
+        function, steps = WORKS[name]
+        self.model.start(mine, handle)
+        self.model.work(mine, steps)
+        self.model.stop(mine)
+        task(lambda: backend.section(handle, [function]))
+
     # What must hold after every step
 
     @invariant()
@@ -237,7 +246,7 @@ class IoctlMachine(Machine):
 
 
 BOUNDS = settings(
-    max_examples=100,
+    max_examples=50,  # for each of the two drivers
     stateful_step_count=40,
     deadline=None,  # no clocks: a step may wait for a thread
     suppress_health_check=[HealthCheck.too_slow],

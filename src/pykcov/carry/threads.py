@@ -83,6 +83,7 @@ class _Job:
         self._function = function
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        task.current()  # before it inherits: a worker follows nobody
         token = task.inherit(self._found)
         sections = enter_all(self._found)
         try:
