@@ -27,6 +27,12 @@
 #define THIS_THREAD() PyThreadState_Get()
 #endif
 
+#if PY_VERSION_HEX >= 0x030d0000
+#define IS_FINALIZING() Py_IsFinalizing()
+#else
+#define IS_FINALIZING() _Py_IsFinalizing()
+#endif
+
 static inline long as_long(PyObject *number)
 {
 #if PY_VERSION_HEX >= 0x030c0000
@@ -172,6 +178,8 @@ static void watch_thread(PyThreadState *ts)
  * there was no stack or memory left for the hook is not; then `lost` is set. */
 static int call_hook(PyObject *hook, PyObject *arg, int *lost)
 {
+    if (IS_FINALIZING()) /* the hooks' modules may be gone */
+        return 0;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     here.quiet++;
@@ -641,6 +649,7 @@ static PyTypeObject InheritedType = {
 };
 
 #include "_remote.h"
+#include "_carry.h"
 
 /* ------------------------------------------------------------------ quiet */
 
@@ -788,7 +797,7 @@ PyMODINIT_FUNC PyInit__recorder(void)
         const char *name;
         PyTypeObject *type;
     } types[] = {{"Task", &TaskType}, {"Sink", &SinkType}, {"Unit", &UnitType},
-                 {"Inherited", &InheritedType}, {"remote", &RemoteType}, {"Quiet", &QuietType} PROBE_TYPES};
+                 {"Inherited", &InheritedType}, {"remote", &RemoteType}, {"Quiet", &QuietType}, {"Around", &AroundType} PROBE_TYPES};
     PyObject *m = PyModule_Create(&module);
     if (!m)
         return NULL;

@@ -95,6 +95,19 @@ class Quiet:
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: object) -> None: ...
 
+@final
+class Around:
+    """Called, it calls ``before()``, ``function(...)`` and ``after(what before returned)``, without a frame of its own."""
+
+    def __new__(
+        cls,
+        before: Callable[[], object],
+        function: Callable[..., Any],
+        after: Callable[[Any], object] | None,
+        /,
+    ) -> Self: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
 def install(
     *,
     task_var: contextvars.ContextVar[Any] = ...,

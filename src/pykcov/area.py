@@ -11,7 +11,7 @@ import itertools
 import json
 from typing import Any
 
-from .namespace import Namespace, this_process
+from .namespace import Namespace, is_alive, this_process
 
 __all__ = ["Area", "Head", "Pool"]
 
@@ -105,6 +105,17 @@ class Area:
         self.namespace.unlink(self.name)
 
 
+def is_stale_section(name: str) -> bool:
+    """Tell whether a file's name is that of a section's area (section.PID.START.N) of a dead process."""
+    parts = name.split(".")
+    return (
+        len(parts) == 4
+        and parts[0] == "section"
+        and all(part.isdigit() for part in parts[1:])
+        and not is_alive(int(parts[1]), int(parts[2]))
+    )
+
+
 class Pool:
     """The areas of this process that sections record into; at most KEEP words wait for use.
 
@@ -119,6 +130,10 @@ class Pool:
         self._waiting = 0
         self._numbers = itertools.count(1)
         self._prefix = "section.{}.{}.".format(*this_process())
+        # What processes that were killed have left.
+        for name in namespace.names():
+            if is_stale_section(name):
+                namespace.unlink(name)
 
     def get(self, size: int) -> Area:
         """Return an empty area of ``size`` words. Raises KcovError ENOMEM."""

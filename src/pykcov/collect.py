@@ -75,14 +75,14 @@ class collect:
         try:
             opened.init_trace(self._area_size)
             self._spool = tempfile.SpooledTemporaryFile(max_size=8 * _IN_MEMORY)
-            self._area: Area = opened.area()
+            self._area: Area = opened._get_area()
             self._enable(opened)
         except BaseException:
             opened.close()
             raise
         self._device = opened
-        self._token = opened.pass_on(follow=True)
-        self._section = remote.enter(self.handle, opened.key(), implicit=True)
+        self._token = opened._pass_on(follow=True)
+        self._section = remote.enter(self.handle, opened._key(), implicit=True)
         return self
 
     @quietly
@@ -98,7 +98,7 @@ class collect:
             self._section.leave()
         if self._token is not None:
             task.reset(self._token)
-        opened.end_collect()
+        opened._end_collect()
         self._trace = self._read(opened)
         opened.close()
         self._spool.close()
@@ -120,7 +120,7 @@ class collect:
             # Never a number that anybody would choose by hand.
             self.handle = (1 << 46) | secrets.randbits(46)
             try:
-                opened.collect(self._area_size, self._handles, self.handle, self._drain)
+                opened._collect(self._area_size, self._handles, self.handle, self._drain)
                 return
             except KcovError as error:
                 if error.errno != EEXIST or f"{self.handle:#x}" not in str(error):
@@ -137,7 +137,7 @@ class collect:
         words[0] = 0
 
     def _read(self, opened: device.Device) -> Trace:
-        with opened.lock():
+        with opened._get_lock():
             self._drain()
             self._spool.seek(0)
             pcs = array("Q", self._spool.read())

@@ -124,7 +124,7 @@ class Device:
         self._check_open("mmap")
         if not self._has_area():
             raise KcovError(EINVAL, f"mmap: device {self.number} has no area before init_trace")
-        area = self.area()
+        area = self._get_area()
         size = 8 * area.size
         if offset or length not in (None, size):
             raise KcovError(
@@ -148,7 +148,7 @@ class Device:
             if owner.local is not None:
                 raise _busy(call, "local", owner.local)
             new_mode = _get_mode(call, mode)
-            area = self.area()
+            area = self._get_area()
             self._sink = _recorder.Sink(
                 area.words,
                 abi.capacity(area.size),
@@ -199,7 +199,7 @@ class Device:
         owner.remote = self
         owner.own()
         if common_handle:
-            self.pass_on(follow=False)
+            self._pass_on(follow=False)
 
     @quietly
     def disable(self, arg: int = 0) -> None:
@@ -255,7 +255,7 @@ class Device:
     def sync(self) -> None:
         """Bring in what the open sections of this process have recorded so far; they go on."""
         self._check_open("sync")
-        session = remote.session(self.key())
+        session = remote.session(self._key())
         if session is not None:
             for section in list(session.sections):
                 section.flush()
@@ -271,7 +271,7 @@ class Device:
         if not self._has_area():
             raise KcovError(EINVAL, f"trace: device {self.number} has no area before init_trace")
         with self._lock:
-            return read_area(self.area(), self.dropped)
+            return read_area(self._get_area(), self.dropped)
 
     @quietly
     def close(self) -> None:
@@ -314,7 +314,7 @@ class Device:
 
     # -- for collect() and task.py
 
-    def collect(
+    def _collect(
         self,
         area_size: int,
         handles: tuple[int, ...],
@@ -322,41 +322,42 @@ class Device:
         drain: Callable[[], None],
     ) -> None:
         """Remote-enable for a block of code instead of a task; ``drain`` empties a full area."""
-        self._remote_enable(TRACE_PC, area_size, handles, common_handle, None, drain)
+        asked = tuple(_number("collect", "handle", handle) for handle in handles)
+        self._remote_enable(TRACE_PC, area_size, asked, common_handle, None, drain)
 
-    def area(self) -> Area:
+    def _get_area(self) -> Area:
         """Return the area. Must be called after init_trace."""
         assert self._area is not None
         return self._area
 
-    def lock(self) -> namespace.Lock:
+    def _get_lock(self) -> namespace.Lock:
         """Return the lock that guards the device and its area."""
         return self._lock
 
-    def key(self) -> int:
+    def _key(self) -> int:
         """Return the key of the current session."""
         return registry.session_key(self.number, self._slot[Word.SEQUENCE])
 
-    def end_collect(self) -> None:
+    def _end_collect(self) -> None:
         """Bring in all open sections and disable, whichever task calls."""
         with self._lock:
-            session = remote.session(self.key())
+            session = remote.session(self._key())
             if session is not None:
                 for section in list(session.sections):
                     section.finish()
             self._disable(None)
 
-    def pass_on(self, *, follow: bool) -> task.Token:
+    def _pass_on(self, *, follow: bool) -> task.Token:
         """Make the common handle the current task's; with ``follow``, its children are collected."""
         carry.install()
-        key = self.key()
+        key = self._key()
         self._inherited = _recorder.Inherited(
             self._slot[Word.COMMON_HANDLE], key, follow, task.inherited()
         )
         return task.inherit(self._inherited)
 
     @quietly
-    def task_exit(self, owner: Task) -> None:
+    def _task_exit(self, owner: Task) -> None:
         """The owner has ended: as if it had disabled (kcov_task_exit)."""
         self._disable(owner)
 
@@ -388,7 +389,7 @@ class Device:
             assert self._area is not None
             remote.add_session(
                 remote.Session(
-                    self.key(), self._area, self._scope, branch=self._branch, drain=drain
+                    self._key(), self._area, self._scope, branch=self._branch, drain=drain
                 )
             )
             try:
@@ -424,7 +425,7 @@ class Device:
     def _reset(self) -> None:
         """Back to INIT, with a new sequence (kcov_reset, kcov_remote_reset)."""
         slot = self._slot
-        session = remote.end_session(self.key())
+        session = remote.end_session(self._key())
         if slot[Word.HANDLES]:
             if self._handles:
                 self._registry.remove(self.number, self._handles)

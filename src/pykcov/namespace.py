@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from . import _recorder
 from .errors import KcovError
 
 __all__ = ["Lock", "Namespace", "get", "is_alive", "this_process"]
@@ -385,6 +386,11 @@ def _after_fork() -> None:
             _current.after_fork()
     for function in _forked:
         function()
+    _quiet.__exit__()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+# Nothing is recorded in a child before it has forgotten what is its parent's.
+_quiet = _recorder.Quiet()
+os.register_at_fork(
+    before=_quiet.__enter__, after_in_parent=_quiet.__exit__, after_in_child=_after_fork
+)

@@ -14,6 +14,7 @@ import mmap
 from dataclasses import dataclass
 
 from . import _recorder, namespace
+from .area import is_stale_section
 from .errors import KcovError
 from .namespace import Namespace
 
@@ -247,7 +248,11 @@ class Registry:
             words = self.slot(number)
             if words[Word.MODE] != Mode.FREE and self.is_used(words):
                 needed.add(area_name(words[Word.FILE]))
-        return [n for n in self.namespace.names() if n not in needed and not _is_section(n)]
+        return [
+            name
+            for name in self.namespace.names()
+            if name not in needed and (not name.startswith("section.") or is_stale_section(name))
+        ]
 
     def _reap(self, handle: int) -> bool:
         """Free the device that has ``handle`` if all who used it are dead."""
@@ -299,14 +304,6 @@ class Registry:
 
 def _table_name(generation: int) -> str:
     return f"handles.{generation}"
-
-
-def _is_section(name: str) -> bool:
-    """Tell whether a file is the area of a section of a live process (section.PID.START.N)."""
-    parts = name.split(".")
-    if len(parts) != 4 or parts[0] != "section" or not all(part.isdigit() for part in parts[1:]):
-        return False
-    return namespace.is_alive(int(parts[1]), int(parts[2]))
 
 
 def area_name(file: int) -> str:

@@ -94,7 +94,7 @@ class Task(_recorder.Task):
                 section.finish()
             for device in (self.local, self.remote):
                 if device is not None:
-                    device.task_exit(self)
+                    device._task_exit(self)
 
 
 _owners: dict[int, Task] = {}

@@ -37,7 +37,9 @@ def show(trace):
 """
 
 
-def run(folder: Path, program: str, *, environment: dict[str, str] | None = None, text: str = "") -> str:
+def run(
+    folder: Path, program: str, *, environment: dict[str, str] | None = None, text: str = ""
+) -> str:
     (folder / "work.py").write_text(WORK)
     (folder / "program.py").write_text(program)
     done = subprocess.run(
@@ -58,7 +60,9 @@ def test_coverage_py_and_pykcov_see_the_same_beside_each_other(
     core: str, first: str, tmp_path: Path
 ) -> None:
     if sys.version_info < (3, 12) and first == "pykcov" and core == "ctrace":
-        pytest.skip("3.11 has one trace function, and this one is set from C: kernel-differences.md")
+        pytest.skip(
+            "3.11 has one trace function, and this one is set from C: kernel-differences.md"
+        )
     out = run(
         tmp_path,
         "import coverage, pykcov, work\n" + SHOW + f"""
@@ -141,9 +145,12 @@ with pykcov.collect(include=["*/work.py"]) as collection:
 print(show(collection.trace)[-6:])
 """,
     )  # fmt: skip
-    assert out == "'from the tracer'\n0\n" + str(
-        [("line", 10), ("entry", 1), ("line", 2), ("line", 4), ("line", 9), ("line", 11)]
-    ) + "\n"
+    assert (
+        out
+        == "'from the tracer'\n0\n"
+        + str([("line", 10), ("entry", 1), ("line", 2), ("line", 4), ("line", 9), ("line", 11)])
+        + "\n"
+    )
 
 
 def test_pdb_stops_steps_and_continues_inside_a_collection(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pykcov
-from pykcov.reading import read_records
 
 from .collecting import Collection
 from .programs import Expected, Program
@@ -111,7 +110,7 @@ def compare_device(key: str, to: Collection, device: Any, area: Any, reader: Rea
         yield f"{key}: {len(actual)} recorded, not {to.kept()}"
     elif not is_some_order_of(kept, actual):
         yield f"{key}: no order of its {len(kept)} runs gives what it recorded"
-    records = read_records(device.area())
+    records = device.trace().sections
     if records and to.kept() == sum(map(len, kept)):
         parts = stretches(records, actual)
         yield from differ(f"{key} by its records", filter(None, kept), [part for _, part in parts])

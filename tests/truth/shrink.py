@@ -31,7 +31,7 @@ def fails(program: Program) -> bool:
 
 def verdict(program: Program) -> int:
     try:
-        every = [programs.interpret(program, rules.of_pykcov(), order) for order in range(8)]
+        every = [programs.interpret(program, rules.of_pykcov(), order) for order in range(3)]
     except BaseException:
         return REJECTED
     if any(what(other) != what(every[0]) for other in every):
@@ -48,7 +48,7 @@ def verdict(program: Program) -> int:
 def what(expected: Expected) -> object:
     """Returns what must not depend on who is faster."""
     runs = {
-        key: Counter((run.handle, *run.events) for run in to.runs)
+        key: Counter(tuple(run.events) for run in to.runs)
         for key, to in expected.collections.items()
     }
     return expected.result, runs, programs.chunks(expected.streams)

@@ -51,25 +51,27 @@ def by_monitoring(run: Callable[[Callable[[types.CodeType], None]], None]) -> Fo
     names = sys.monitoring.events
     tables: Tables = {}
     found: Found = {}
-    sys.monitoring.use_tool_id(3, "test")
 
     def prepare(code: types.CodeType) -> None:
+        tables.update(tables_of(code))
         found[code.co_filename] = set()
-        for each, table in tables_of(code).items():
-            tables[each] = table
-            sys.monitoring.set_local_events(3, each, names.LINE | names.PY_START)
+        sys.monitoring.restart_events()
 
-    def line(code: types.CodeType, number: int) -> None:
-        if number in tables[code]:
-            found[code.co_filename].add(tables[code][number])
+    def line(code: types.CodeType, number: int) -> object:
+        # Equal code objects are the same key: those of the private copies and of the real modules.
+        table = tables.get(code, {})
+        if number in table:
+            found[code.co_filename].add(table[number])
+        return sys.monitoring.DISABLE
 
+    sys.monitoring.use_tool_id(3, "test")
     try:
         sys.monitoring.register_callback(3, names.LINE, line)
         sys.monitoring.register_callback(3, names.PY_START, lambda *_: None)
+        sys.monitoring.set_events(3, names.LINE | names.PY_START)
         run(prepare)
     finally:
-        for code in tables:
-            sys.monitoring.set_local_events(3, code, 0)
+        sys.monitoring.set_events(3, 0)
         sys.monitoring.free_tool_id(3)
     return found
 
@@ -90,6 +92,15 @@ def by_coverage(run: Callable[[Callable[[types.CodeType], None]], None], files: 
     return found
 
 
+def differences(ours: Found, theirs: Found) -> dict[str, tuple[list[int], list[int]]]:
+    """Return, by file, the lines that only we have and those that only they have."""
+    return {
+        file: (sorted(ours[file] - theirs[file]), sorted(theirs[file] - ours[file]))
+        for file in theirs
+        if ours[file] != theirs[file]
+    }
+
+
 def run_modules(prepare: Callable[[types.CodeType], None]) -> None:
     with programs.private_copies(prepare) as modules:
         programs.work(modules)
@@ -102,12 +113,12 @@ def theirs() -> Found:
 
 def test_a_trace_function_gives_the_statements_that_coverage_gives(theirs: Found) -> None:
     assert sum(map(len, theirs.values())) > 4000
-    assert by_tracing(run_modules) == theirs
+    assert differences(by_tracing(run_modules), theirs) == {}
 
 
 @pytest.mark.skipif(not MONITORING, reason="3.11 has no sys.monitoring")
 def test_line_events_give_the_statements_that_coverage_gives(theirs: Found) -> None:
-    assert by_monitoring(run_modules) == theirs
+    assert differences(by_monitoring(run_modules), theirs) == {}
 
 
 def test_every_construct_gives_the_statements_that_coverage_gives(tmp_path: Path) -> None:
@@ -122,9 +133,9 @@ def test_every_construct_gives_the_statements_that_coverage_gives(tmp_path: Path
         names["main"]()
 
     expected = by_coverage(run, [str(file)])
-    assert by_tracing(run) == expected
+    assert differences(by_tracing(run), expected) == {}
     if MONITORING:
-        assert by_monitoring(run) == expected
+        assert differences(by_monitoring(run), expected) == {}
 
 
 @pytest.mark.skipif(not MONITORING, reason="3.11 has no sys.monitoring")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from .. import task
+from .. import _recorder, task
 from ..remote import adopt
 
 __all__ = ["install"]
@@ -33,12 +33,7 @@ def install() -> None:
         context: Context | None = None,
     ) -> Any:
         if task.inherited() is not None:
-            callback = functools.partial(_adopted, callback)
+            callback = _recorder.Around(adopt, callback, None)
         return original(loop, callback, *args, context=context)
 
     setattr(BaseEventLoop, original.__name__, call_soon_threadsafe)
-
-
-def _adopted(callback: Callable[..., Any], *args: Any) -> Any:
-    adopt()
-    return callback(*args)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from .. import _recorder, task
-from ..remote import adopt, enter_all, leave_all
+from ..remote import Section, adopt, enter_all, leave_all
 
 __all__ = ["install"]
 
@@ -40,15 +40,12 @@ def _wrap(owner: type, name: str, carrier: Callable[..., Any]) -> None:
 def _start(
     found: _recorder.Inherited, original: Callable[..., None], thread: threading.Thread
 ) -> None:
-    run = thread.run
-
-    def running() -> None:
+    def begin() -> None:
         thread.__dict__.pop("run", None)
         task.inherit(found)
         adopt()
-        run()
 
-    thread.run = running  # type: ignore[method-assign]
+    thread.run = _recorder.Around(begin, thread.run, None)  # type: ignore[method-assign]
     try:
         original(thread)
     except BaseException:
@@ -65,29 +62,19 @@ def _submit(
     *args: Any,
     **kwargs: Any,
 ) -> Future[Any]:
+    def begin() -> tuple[task.Token, Sequence[Section]]:
+        task.current()  # before it inherits: a worker follows nobody
+        return task.inherit(found), enter_all(found)
+
     # A worker that this job makes the pool start must not inherit.
     token = task.inherit(None)
     try:
-        return original(pool, _Job(found, function), *args, **kwargs)
+        return original(pool, _recorder.Around(begin, function, _end), *args, **kwargs)
     finally:
         task.reset(token)
 
 
-class _Job:
-    """A job and the handles that it came with."""
-
-    __slots__ = ("_found", "_function")
-
-    def __init__(self, found: _recorder.Inherited, function: Callable[..., Any]) -> None:
-        self._found = found
-        self._function = function
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        task.current()  # before it inherits: a worker follows nobody
-        token = task.inherit(self._found)
-        sections = enter_all(self._found)
-        try:
-            return self._function(*args, **kwargs)
-        finally:
-            leave_all(sections)
-            task.reset(token)
+def _end(begun: tuple[task.Token, Sequence[Section]]) -> None:
+    token, sections = begun
+    leave_all(sections)
+    task.reset(token)

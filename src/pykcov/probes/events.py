@@ -133,6 +133,11 @@ def _disarm() -> None:
     if _recorder.sinks():
         _armed = _events_on
         return
+    _stop()
+
+
+def _stop() -> None:
+    global _events_on
     _events_on = False
     interpreter.stop()
     while _local:
@@ -309,4 +314,4 @@ def _after_fork() -> None:
 
 _recorder.install(discover=_discover, idle=settle)
 namespace.in_child(_after_fork)
-namespace.at_exit(_disarm)
+namespace.at_exit(_stop)

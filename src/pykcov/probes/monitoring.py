@@ -33,7 +33,7 @@ if sys.version_info >= (3, 12):
             ("probe", "events: sys.monitoring, C callbacks"),
             (
                 "why",
-                f"Python {version} has sys.monitoring; the program was not compiled with probes",
+                f"Python {version} has sys.monitoring",
             ),
             ("monitoring tools of others", others),
         ]

@@ -41,7 +41,9 @@ def line_table(code: CodeType, source: Source | None) -> dict[int, int]:
     lines record nothing, nor do docstrings, nor the other lines of lambdas and comprehensions within it.
     """
     found: dict[int, int] = {}
-    lines = (line for _, _, line in code.co_lines() if line)
+    # What is up to RESUME makes a generator, or cells: it gives no events.
+    begin = 2 * code.co_code[::2].index(RESUME) + 2 if source is not None else 0
+    lines = (line for _, end, line in code.co_lines() if line and end > begin)
     if source is None:
         return {line: line for line in lines}
     first, docstrings = source.first, source.docstrings

@@ -26,6 +26,7 @@ _COMPOUND = (
 )  # fmt: skip
 # A backslash with what it escapes, and one that escapes nothing that Python knows.
 _ESCAPE = re.compile(r"""\\(?:[\\'"\nabfnrtv0-7xNuU]|(?P<unknown>))""")
+_JOINED = re.compile(r";[ \t]*\\\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,9 @@ class _Walk:
         self.changes: list[tuple[int, str]] = []  # from this line on the function is that
         self.globals: set[str] = set()  # names that the function at hand declares global
 
+        # A statement behind a `;` may begin on the next line.
+        self.joined = {text.count("\n", 0, m.end()) for m in _JOINED.finditer(text)}
+
     def line(self, number: int) -> str:
         if not self.lines:
             self.lines = self.text.split("\n")
@@ -145,6 +149,8 @@ class _Walk:
         waiting = body[::-1]  # not by recursion: an `elif` is in the `else` of what is before it
         while waiting:
             node = waiting.pop()
+            if node.lineno - 1 in self.joined:
+                self.extend(node.lineno - 1, node.lineno)
             if isinstance(node, _Function | ast.ClassDef):
                 self.definition(node, function, prefix)
             elif isinstance(node, ast.Match):

@@ -1,0 +1,79 @@
+/* Around(before, function, after): calls all three, as a function of its own without a frame of its own, so that
+ * a traceback of the program shows what it would without pykcov. */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *before, *function, *after; /* after: None for nothing */
+} AroundObject;
+
+static PyObject *around_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kw))
+{
+    PyObject *before, *function, *after;
+    if (!PyArg_ParseTuple(args, "OOO:Around", &before, &function, &after))
+        return NULL;
+    AroundObject *a = (AroundObject *)type->tp_alloc(type, 0);
+    if (a) {
+        a->before = Py_NewRef(before);
+        a->function = Py_NewRef(function);
+        a->after = Py_NewRef(after);
+    }
+    return (PyObject *)a;
+}
+
+static PyObject *around_call(AroundObject *a, PyObject *args, PyObject *kw)
+{
+    PyObject *opened = PyObject_CallNoArgs(a->before);
+    if (!opened)
+        return NULL;
+    PyObject *result = PyObject_Call(a->function, args, kw);
+    if (a->after != Py_None) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        PyObject *done = PyObject_CallOneArg(a->after, opened);
+        if (!done) { /* a signal handler's */
+            Py_XDECREF(type);
+            Py_XDECREF(value);
+            Py_XDECREF(traceback);
+            Py_CLEAR(result);
+        } else {
+            Py_DECREF(done);
+            PyErr_Restore(type, value, traceback);
+        }
+    }
+    Py_DECREF(opened);
+    return result;
+}
+
+static int around_traverse(AroundObject *a, visitproc visit, void *arg)
+{
+    Py_VISIT(a->before);
+    Py_VISIT(a->function);
+    Py_VISIT(a->after);
+    return 0;
+}
+
+static int around_clear(AroundObject *a)
+{
+    Py_CLEAR(a->before);
+    Py_CLEAR(a->function);
+    Py_CLEAR(a->after);
+    return 0;
+}
+
+static void around_free(AroundObject *a)
+{
+    PyObject_GC_UnTrack(a);
+    around_clear(a);
+    Py_TYPE(a)->tp_free((PyObject *)a);
+}
+
+static PyTypeObject AroundType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Around",
+    .tp_basicsize = sizeof(AroundObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = around_new,
+    .tp_dealloc = (destructor)around_free,
+    .tp_traverse = (traverseproc)around_traverse,
+    .tp_clear = (inquiry)around_clear,
+    .tp_call = (ternaryfunc)around_call,
+};

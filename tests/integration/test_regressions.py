@@ -1,0 +1,129 @@
+"""What once broke, each as the smallest program that showed it."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pykcov
+from pykcov import _recorder
+
+
+def steps(trace: pykcov.Trace) -> set[str]:
+    return {pykcov.symbolize(pc).function for pc in trace}
+
+
+def mine() -> int:
+    return 1
+
+
+def foreign() -> int:
+    return 2
+
+
+def test_a_pools_worker_is_no_section_of_who_gave_it_its_first_job() -> None:
+    """The worker's first task was made after it had inherited: its section stayed open between jobs."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(foreign).result()  # the worker is there before
+        with pykcov.collect(include=[__file__]) as collection:
+            pool.submit(mine).result()
+            other = threading.Thread(target=lambda: pool.submit(foreign).result())
+            contextvars.Context().run(other.start)  # somebody else
+            other.join()
+    assert "mine" in steps(collection.trace)
+    assert "foreign" not in steps(collection.trace)
+
+
+def test_a_context_whose_first_act_is_an_annotation_is_collected_all_the_same() -> None:
+    """remote_start() made the context's task known, and the collection that caused it was not told."""
+    with pykcov.collect(include=[__file__]) as collection:
+        context = contextvars.copy_context()
+        context.run(pykcov.remote_start, 0x77)
+        context.run(mine)
+        context.run(pykcov.remote_stop)
+    assert "mine" in steps(collection.trace)
+
+
+def test_a_unit_that_is_replaced_is_freed_once() -> None:
+    """PyCode_SetExtra frees what was there; freeing it again corrupted the heap."""
+
+    def function() -> None: ...
+
+    first, second = _recorder.Unit(), _recorder.Unit()
+    before = sys.getrefcount(first)
+    _recorder.set_unit(function.__code__, first)
+    assert sys.getrefcount(first) == before + 1
+    _recorder.set_unit(function.__code__, second)
+    assert sys.getrefcount(first) == before
+
+
+def test_threads_that_begin_at_once_lose_no_lines_and_no_sections(tmp_path: Path) -> None:
+    """A unit looked armed before its events were set; two threads gave two areas one name; each thread opened a
+    code map of its own."""
+    names = [f"f{n}" for n in range(100)]
+    source = "\n".join(f"def {name}(x):\n    y = x\n    return y\n" for name in names)
+    path = tmp_path / "many.py"
+    path.write_text(source)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for turn in range(5):
+            module: dict[str, object] = {}
+            exec(compile(source, str(path), "exec"), module)
+            with pykcov.open(include=[str(path)], omit=[f"*/nothing{turn}"]) as device:
+                device.init_trace(1 << 13)
+                area = device.mmap()
+                device.remote_enable(area_size=1 << 11, handles=[0x42])
+                go = threading.Barrier(4)
+
+                def work() -> None:
+                    go.wait()  # noqa: B023
+                    with pykcov.remote(0x42):
+                        for name in names:
+                            module[name](1)  # type: ignore[operator]  # noqa: B023
+
+                threads = [threading.Thread(target=work) for _ in range(4)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                assert (area[0], device.dropped) == (4 * 100 * 3, 0)
+                device.disable()
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_pykcovs_own_work_is_not_recorded_even_if_its_tools_are_in_scope() -> None:
+    """Its use of json, ast and dataclasses showed up in the trace of whoever had these in scope."""
+    with pykcov.collect(source=["json", "ast", "tempfile", "dataclasses"]) as outer:
+        with pykcov.collect(include=[__file__]), pykcov.open() as device:
+            device.init_trace(64)
+            mine()
+    assert len(outer.trace) == 0
+
+
+def test_a_thread_that_raises_shows_no_frame_of_pykcov(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def note(args: threading.ExceptHookArgs) -> None:
+        at = args.exc_traceback
+        while at is not None:
+            seen.append(at.tb_frame.f_code.co_filename)
+            at = at.tb_next
+
+    def bad() -> None:
+        raise ValueError
+
+    hook, threading.excepthook = threading.excepthook, note
+    try:
+        with pykcov.collect(include=[__file__]):
+            thread = threading.Thread(target=bad)
+            thread.start()
+            thread.join()
+    finally:
+        threading.excepthook = hook
+    assert seen
+    assert not [name for name in seen if "pykcov" in Path(name).parent.name]
