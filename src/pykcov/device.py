@@ -434,7 +434,7 @@ class Device:
         self._handles = ()
         slot[Word.REMOTE] = slot[Word.REMOTE_SIZE] = slot[Word.COMMON_HANDLE] = 0
         self._set_owner(None)
-        slot[Word.SEQUENCE] += 1
+        registry.bump(slot, Word.SEQUENCE)
         slot[Word.MODE] = Mode.INIT
         if session is not None:
             # Their words would be dropped when they stop: the sequence has moved.
@@ -446,7 +446,9 @@ class Device:
         _open_devices.pop(self._file, None)
         with self._lock:
             mine = self._slot[Word.SERIAL] == self._file and self._pid == this_process()[0]
-            if mine and self._slot[Word.MODE] in (Mode.DISABLED, Mode.INIT):
+            if mine and (
+                self._slot[Word.MODE] in (Mode.DISABLED, Mode.INIT) or self._owner_is_dead()
+            ):
                 self._registry.release(self.number)
             elif mine:
                 _closed_enabled[self._file] = self
@@ -457,6 +459,13 @@ class Device:
         slot[Word.OWNER_PID], slot[Word.OWNER_STARTED] = (0, 0) if owner is None else this_process()
 
     # -- checks
+
+    def _owner_is_dead(self) -> bool:
+        """Tell whether the process that enabled the device is gone; its tasks have ended, then."""
+        slot = self._slot
+        return bool(slot[Word.OWNER_PID]) and not namespace.is_alive(
+            slot[Word.OWNER_PID], slot[Word.OWNER_STARTED]
+        )
 
     def _check_open(self, call: str) -> None:
         if self._closed:
@@ -469,9 +478,7 @@ class Device:
     def _check_init(self, call: str) -> None:
         self._check_there(call)
         slot = self._slot
-        if slot[Word.OWNER_PID] and not namespace.is_alive(
-            slot[Word.OWNER_PID], slot[Word.OWNER_STARTED]
-        ):
+        if self._owner_is_dead():
             self._reset()
         if slot[Word.MODE] != Mode.INIT:
             raise KcovError(EINVAL, f"{call}: device {self.number} is not ready: {self._state()}")

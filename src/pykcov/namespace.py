@@ -141,10 +141,12 @@ class Namespace:
 
     def _attach(self) -> None:
         while True:
-            _own_directory(self.base)
-            _own_directory(self.path)
-            self.dir_fd = _open_directory(self.path)
             try:
+                base_fd = _own_directory(self.base, self.base, None)
+                try:
+                    self.dir_fd = _own_directory(self.path, self.name, base_fd)
+                finally:
+                    os.close(base_fd)
                 self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
                 self._share(fcntl.F_RDLCK)
                 # The last one before us may have removed the file between our open and our lock.
@@ -213,14 +215,13 @@ class Namespace:
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(name, flags, 0o600, dir_fd=self.dir_fd)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise KcovError(errno.ELOOP, f"namespace: {self.path}/{name} is a link") from None
-            if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
-                raise KcovError(
-                    error.errno, f"namespace: {self.path}/{name}: {os.strerror(error.errno)}"
-                ) from None
+        except (FileNotFoundError, FileExistsError):
             raise
+        except OSError as error:
+            cause = "is a link" if error.errno == errno.ELOOP else error.strerror
+            raise KcovError(
+                error.errno or errno.EIO, f"namespace: {self.path}/{name}: {cause}"
+            ) from None
         status = os.fstat(fd)
         if (
             not stat.S_ISREG(status.st_mode)
@@ -289,48 +290,28 @@ class Namespace:
                 os.rmdir(path)
 
 
-def _own_directory(path: str) -> None:
+def _own_directory(path: str, name: str, dir_fd: int | None) -> int:
+    """Open a directory that is this user's alone, making it if it is not there."""
     try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise KcovError(error.errno or errno.EIO, f"namespace: {path}: {error.strerror}") from None
-
-
-def _open_directory(path: str) -> int:
-    base_fd = -1
-    try:
-        base_fd = _open_checked(os.path.dirname(path), None)
-        return _open_checked(os.path.basename(path), base_fd, path)
-    finally:
-        if base_fd >= 0:
-            os.close(base_fd)
-
-
-def _open_checked(name: str, dir_fd: int | None, path: str = "") -> int:
-    path = path or name
-    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=dir_fd)
         fd = os.open(
             name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd
         )
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        if error.errno == errno.ENOENT:
-            raise
-        cause = (
-            "is not a directory or is a link" if error.errno == errno.ENOTDIR else error.strerror
-        )
+        cause = "is not a directory or is a link" if error.errno == errno.ENOTDIR else error.strerror
         raise KcovError(error.errno or errno.EIO, f"namespace: {path}: {cause}") from None
     status = os.fstat(fd)
+    cause = ""
     if status.st_uid != os.geteuid():
+        cause = f"belongs to uid {status.st_uid}"
+    elif status.st_mode & 0o077:
+        cause = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o})"
+    if cause:
         os.close(fd)
-        raise KcovError(errno.EPERM, f"namespace: {path} belongs to uid {status.st_uid}")
-    if status.st_mode & 0o077:
-        os.close(fd)
-        raise KcovError(
-            errno.EPERM,
-            f"namespace: {path} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
-        )
+        raise KcovError(errno.EPERM, f"namespace: {path} {cause}")
     return fd
 
 

@@ -75,6 +75,12 @@ class Word:
     SERIAL = 14  # unlike that of any other device that had the slot
 
 
+def bump(words: memoryview, index: int) -> int:
+    """Add one to a word, staying below 2^48 whatever was in it; return what it is now."""
+    words[index] = (words[index] + 1) & 0xFFFF_FFFF_FFFF
+    return int(words[index])
+
+
 def session_key(slot: int, sequence: int) -> int:
     """Return the number that names one session of one device, as the handle table has it."""
     return (sequence << 16 | slot) & (2**64 - 1)
@@ -145,7 +151,7 @@ class Registry:
                     if reap and words[Word.MODE] != Mode.FREE and not self.is_used(words):
                         self.release(number)
                     if words[Word.MODE] == Mode.FREE:
-                        sequence = words[Word.SEQUENCE] + 1
+                        sequence = bump(words, Word.SEQUENCE)
                         words[:] = memoryview(bytes(SLOT_WORDS * 8)).cast("Q")
                         words[Word.SEQUENCE] = sequence
                         words[Word.OPENER_PID], words[Word.OPENER_STARTED] = (
@@ -169,15 +175,16 @@ class Registry:
                 self.remove_all(number)
             if words[Word.FILE]:
                 self.namespace.unlink(area_name(words[Word.FILE]))
-            words[Word.SEQUENCE] += 1
+            bump(words, Word.SEQUENCE)
             words[Word.MODE] = Mode.FREE
 
     def next_file(self) -> int:
         """Return a number that no other file of the namespace has."""
         with self.namespace.registry_lock:
-            number = self.header[Header.NEXT_FILE]
-            self.header[Header.NEXT_FILE] = number + 1
-        return int(number)
+            taken = set(self.namespace.names())
+            while area_name(number := bump(self.header, Header.NEXT_FILE)) in taken:
+                pass  # somebody spoilt the word
+            return number
 
     # -- handles
 
@@ -271,7 +278,7 @@ class Registry:
         if header[Header.VERSION] & 1:
             # We hold the lock, so the writer is dead. What it had changed is whole or shadowed: an
             # entry moved but not yet cleared is there twice with the same value.
-            header[Header.VERSION] += 1
+            bump(header, Header.VERSION)
         if header[Header.GENERATION] != self._generation():
             self._entries = self._map_table()
 
@@ -281,14 +288,15 @@ class Registry:
     def _make_room(self, more: int) -> None:
         """Keep the table at most half full: a new file of twice the size, then a new generation."""
         header = self.header
-        need = 2 * (header[Header.COUNT] + more)
         have = len(self._entries) // 2
+        need = 2 * (min(header[Header.COUNT], have) + more)
         if need <= have:
             return
         while have < need:
             have *= 2
         by_session = self.handles()
-        generation = header[Header.GENERATION] + 1
+        old = header[Header.GENERATION]
+        generation = (old + 1) & 0xFFFF_FFFF_FFFF
         self.namespace.unlink(_table_name(generation))
         self.namespace.create(_table_name(generation), have * _ENTRY_BYTES).close()
         header[Header.VERSION] |= 1
@@ -298,8 +306,8 @@ class Registry:
         for key, handles in by_session.items():
             _recorder.insert(handles, key)
         if header[Header.VERSION] & 1:
-            header[Header.VERSION] += 1
-        self.namespace.unlink(_table_name(generation - 1))
+            bump(header, Header.VERSION)
+        self.namespace.unlink(_table_name(old))
 
 
 def _table_name(generation: int) -> str:

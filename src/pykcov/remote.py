@@ -250,6 +250,7 @@ def _join(key: int) -> Session | None:
 
 def enter(handle: int, key: int, *, implicit: bool = False) -> Section | None:
     """Open a section of the session ``key`` in the current task; None if it is over. Never raises."""
+    handle = int.__index__(handle)
     try:
         session = _join(key)
         if session is None or session.is_over():
@@ -341,15 +342,20 @@ def leave_all(sections: Sequence[Section]) -> None:
 
 def _find(handle: object) -> int | None:
     """Look a handle up the slow way: the first time, an int's subclass, or what is no handle."""
-    if not isinstance(handle, int) or not 0 <= handle <= abi.MAX_HANDLE:
-        warn(f"remote_start: {handle!r:.80} is not a handle (a u64)")
+    if not isinstance(handle, int):
+        # Its repr() is the program's code, and may do anything.
+        warn(f"remote_start: a handle is an int, not {type(handle).__name__}")
         return None
-    if not handle:
+    number = int.__index__(handle)  # not what a subclass makes of it
+    if not 0 <= number <= abi.MAX_HANDLE:
+        warn(f"remote_start: {number:#x} is not a handle: a u64")
         return None
-    if isinstance(handle, CommonHandle):
-        key = _find_settled(int(handle))
-        return key if key == handle.session else None
-    return _find_settled(int(handle))
+    if not number:
+        return None
+    key = _find_settled(number)
+    if type(handle) is CommonHandle and key != handle.session:
+        return None
+    return key
 
 
 def _find_settled(handle: int) -> int | None:

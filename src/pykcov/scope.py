@@ -37,7 +37,7 @@ class Scope:
     """One choice of files. Equal choices are equal and have the same hash, whatever process made them.
 
     Paths and patterns are made absolute, and names of modules looked up, when it is made; nothing is
-    imported for that. Raises ValueError for what is not strings, for a path that is no directory or Python
+    imported for that. Raises TypeError for what is not strings, ValueError for a path that is no directory or Python
     file, and for a pattern that means nothing.
     """
 
@@ -149,10 +149,12 @@ def _strings(what: str, values: str | Iterable[str]) -> list[str]:
     try:
         found += [os.fspath(value) for value in values]
     except TypeError:
-        raise ValueError(f"{what}: {values!r:.200} is not a list of strings") from None
+        raise TypeError(f"{what}: {values!r:.200} is not a list of strings") from None
     for value in found:
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"{what}: {value!r:.200} is not a text")
+        if not isinstance(value, str):
+            raise TypeError(f"{what}: {value!r:.200} is not a text")
+        if not value:
+            raise ValueError(f"{what}: '' is not a text")
     return [str(value) for value in found]
 
 

@@ -16,6 +16,7 @@ import json
 import os
 import queue
 import struct
+import sys
 import threading
 import time
 import warnings
@@ -33,6 +34,9 @@ T = TypeVar("T")
 SIZE = 512  # words of a device's area: one page, so that the kernel can map it too
 AREA = 128  # words of a section's area
 
+# 3.11's trace function is a thread's: a Context that collects is not followed to another thread.
+CONTEXTS_MOVE = sys.version_info >= (3, 12)
+
 INIT_TRACE, ENABLE, DISABLE, REMOTE_ENABLE = 0x80086301, 0x6364, 0x6365, 0x40186366
 
 
@@ -45,7 +49,7 @@ class Rules:
     any_top_byte_in_handles: bool = True
     local_beside_remote: bool = True
     any_size_can_be_mapped: bool = True
-    smallest_section_area: int = 2  # words; one PC and the count
+    section_area: tuple[int, int] = (2, (2**31 - 1) // 8)  # words; the kernel takes any u32
     common_handle_bits: int = 48
     sections_nest: bool = True
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 import warnings
+import weakref
 from typing import Any
 
 import pytest
@@ -160,6 +162,7 @@ def test_such_a_task_leaks_nothing_whatever_is_done_with_warnings(
 ) -> None:
     with driver.opened("S2") as fd, driver.opened("S2") as local, warnings.catch_warnings():
         warnings.simplefilter(filter_)
+        threads = threading.enumerate()
         with backend.tasks(kind) as (owner,):
             assert owner(lambda: fd.remote_enable([HANDLE])) == "ok"
             assert owner(local.enable) == "ok"
@@ -168,6 +171,8 @@ def test_such_a_task_leaks_nothing_whatever_is_done_with_warnings(
         backend.settles(local.enable)
         assert local.disable() == "ok"
         assert fd.disable() == "ok"
+        left = [thread for thread in threading.enumerate() if thread not in threads]
+        assert left == [], "no dummy for the thread that ended"
 
 
 # Who is traced
@@ -200,6 +205,57 @@ def test_two_contexts_that_alternate_on_one_thread_are_two_tasks(driver: Driver)
         assert second(b.disable) == "ok"
         assert a.steps() == ONE + THREE
         assert b.steps() == TWO + ONE
+
+
+@pytest.mark.skipif(
+    not backend.CONTEXTS_MOVE, reason="3.11 traces threads (docs/kernel-differences.md)"
+)
+def test_a_context_is_the_same_task_on_whatever_thread_it_runs(driver: Driver) -> None:
+    task = backend.ContextTask()
+    with (
+        backend.tasks("thread", "thread") as (here, there),
+        driver.opened("S2") as fd,
+        driver.opened("S2") as remote,
+    ):
+        assert remote.remote_enable([HANDLE]) == "ok"
+        task.on = here
+        assert task(fd.enable) == "ok"
+        task(work.one)
+        task(lambda: pykcov.remote_start(HANDLE))
+        task.on = there
+        task(work.two)
+        there(work.three)
+        task.on = None
+        task(work.three)
+        work.two()
+        task.on = here
+        task(work.one)
+        task(pykcov.remote_stop)
+        assert task(fd.disable) == "ok"
+        assert fd.steps() == ONE + TWO + THREE + ONE
+        assert remote.steps() == TWO + THREE + ONE
+        assert remote.disable() == "ok"
+
+
+def test_enable_keeps_no_object_of_its_callers_alive(driver: Driver) -> None:
+    """It once kept the frames of all its callers until the next garbage collection."""
+
+    class Local:
+        pass
+
+    def caller(fd: backend.Fd) -> weakref.ref[Local]:
+        local = Local()
+        fd.enable()
+        work.one()
+        fd.disable()
+        return weakref.ref(local)
+
+    gc.disable()
+    try:
+        with driver.opened("S2") as fd:
+            assert caller(fd)() is None
+    finally:
+        gc.enable()
 
 
 def test_the_owner_of_a_remote_device_collects_nothing_outside_sections(

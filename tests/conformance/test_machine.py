@@ -152,6 +152,7 @@ class Machine(RuleBasedStateMachine):
     def thread(self, number: int) -> Task | None:
         return self.threads[number % len(self.threads)]
 
+    @precondition(lambda self: backend.CONTEXTS_MOVE)
     @rule(who=index, on=index)
     def move(self, who: int, on: int) -> None:
         """A Context is the same task on whatever thread it runs."""

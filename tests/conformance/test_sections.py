@@ -321,6 +321,26 @@ def test_stop_in_another_task_warns_and_the_section_goes_on(driver: Driver, kind
         assert fd.disable() == "ok"
 
 
+def test_a_with_block_that_ends_in_another_task_warns_and_ends_its_section(
+    driver: Driver, kind: str
+) -> None:
+    with backend.tasks(kind, kind) as (task, other), driver.opened("S2") as fd:
+        assert fd.remote_enable([HANDLE]) == "ok"
+        block = pykcov.remote(HANDLE)
+        task(block.__enter__)
+        task(work.one)
+        with backend.one_warning("remote"):
+            other(lambda: block.__exit__(None, None, None))
+        assert fd.steps() == ONE
+        task(work.two)
+        other(work.two)
+        assert fd.steps() == ONE
+        with backend.silence(), block:  # it can be used again
+            work.three()
+        assert fd.steps() == ONE + THREE
+        assert fd.disable() == "ok"
+
+
 def test_a_copy_of_a_context_does_not_inherit_its_open_sections(driver: Driver) -> None:
     with backend.tasks("context") as (task,), driver.opened("S2") as fd:
         assert fd.remote_enable([HANDLE]) == "ok"

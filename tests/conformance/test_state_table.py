@@ -141,10 +141,12 @@ REMOTE_ROWS = [
     remote("mode 2", NEVER, handles=(OTHER,), mode=2),
     remote("mode 7", NEVER, handles=(OTHER,), mode=7),
     remote("mode 2^32-1", NEVER, handles=(OTHER,), mode=(1 << 32) - 1),
-    # row 8 and "area_size 0", "area_size 1": EINVAL, rule `smallest_section_area`
+    # row 8 and "area_size 0", "area_size 1", rules `section_area`
     remote("area 0", NEVER, handles=(OTHER,), area_size=0),
     remote("area 1", NEVER, handles=(OTHER,), area_size=1),
     remote("area 2", handles=(OTHER,), area_size=2),
+    remote("area 2^28", NEVER, handles=(OTHER,), area_size=MAX + 1),
+    remote("area 2^32-1", NEVER, handles=(OTHER,), area_size=(1 << 32) - 1),
     # row 9 with pykcov's handles: any u64 but 0, rules `common_range_in_handles`,
     # `any_top_byte_in_handles`
     remote("handle 0", NEVER, handles=(0,)),

@@ -70,7 +70,11 @@ def main(argv: Sequence[str]) -> int:
         target = _target(parser, options)
     except SystemExit as stop:  # --help is 0, a mistake is 2
         return int(stop.code or 0)
-    recording = Recording(options)
+    try:
+        recording = Recording(options)
+    except ValueError as error:  # of --source, --include, --omit
+        _say(sys.stderr, f"pykcov run: {error}")
+        return 2
     try:
         recording.status = execute(target)
     except KeyboardInterrupt:

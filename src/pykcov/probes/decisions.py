@@ -11,7 +11,7 @@ import ast
 import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 __all__ = ["Decision", "Decisions", "Position", "Span", "find_decisions"]
 
@@ -45,6 +45,8 @@ class Decision:
     span: Span
     none: bool | None = None
     """It is `x is None` (True) or `x is not None` (False): the interpreter may test x itself."""
+    inverted: bool = False
+    """It is a comparison that the compiler has joined with a `not`: the interpreter tests the contrary."""
     short: bool | None = None
     """The truth of it that makes the whole `and` or `or` that it is an operand of have it as its value."""
     outer: Decision | None = None
@@ -94,6 +96,8 @@ class _Walk:
         self.found = Decisions()
         # A node, whether it is tested as a whole (or else a value), and what tests that value later.
         self.stack: list[tuple[ast.AST, bool, Decision | None]] = []
+        # The end of a comprehension's target, and its condition.
+        self.conditions: list[tuple[Position, ast.expr]] = []
 
     def run(self, tree: ast.AST) -> None:
         self.stack.append((tree, False, None))
@@ -105,14 +109,24 @@ class _Walk:
                 self.test(node.test)
                 self.stack.append((node.body, tested, into))
                 self.stack.append((node.orelse, tested, into))
-            elif tested and isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-                self.test(node.operand)
+            elif tested and _is_not(node):
+                core, odd = _without_nots(node)
+                if _is_joined(core):
+                    self.decision(core, inverted=odd)
+                    self.expression(core)
+                else:
+                    self.test(core)
             elif isinstance(node, ast.expr):
                 if tested:
                     self.decision(node)
                 self.expression(node)
             else:
                 self.other(node)
+        # 3.13 joins the store of a target with the load of what `if x is None` tests.
+        for end, condition in self.conditions:
+            decision = self.found.heads.get(span_of(condition))
+            if decision is not None and decision.none is not None:
+                self.found.tests[end] = decision
 
     def test(self, node: ast.expr) -> None:
         self.stack.append((node, True, None))
@@ -121,19 +135,34 @@ class _Walk:
         self.stack += [(node, False, None) for node in nodes if node is not None]
 
     def decision(
-        self, node: ast.expr, short: bool | None = None, outer: Decision | None = None
+        self,
+        node: ast.expr,
+        short: bool | None = None,
+        outer: Decision | None = None,
+        *,
+        inverted: bool = False,
     ) -> Decision | None:
         """Note that the truth of `node` is tested; not that of a constant."""
         if _is_constant(node):
             return None
-        found = Decision(span_of(node), _is_none(node), short, outer)
-        self.found.tests[_last_end(node)] = found
+        found = Decision(span_of(node), _is_none(node), inverted, short, outer)
+        self.ends_with(node, found)
         self.found.heads.setdefault(found.span, found)
         if isinstance(node, ast.Compare) and found.none is not None:
-            self.found.tests[_last_end(node.left)] = found
-        elif isinstance(node, ast.JoinedStr) and len(node.values) == 1:
-            self.found.tests[span_of(node.values[0]).end] = found
+            self.ends_with(node.left, found)
         return found
+
+    def ends_with(self, node: ast.expr, decision: Decision) -> None:
+        """Note where what makes the value of a node last may end, in the order of the bytecode."""
+        while isinstance(node, ast.BoolOp | ast.IfExp):
+            node = node.values[-1] if isinstance(node, ast.BoolOp) else node.orelse
+        self.found.tests[span_of(node).end] = decision
+        if _is_not(node):
+            core, odd = _without_nots(node)
+            if not odd or _is_joined(core):  # or else the last of the `not`s is still there
+                self.ends_with(core, decision)
+        elif isinstance(node, ast.JoinedStr) and len(node.values) == 1:
+            self.found.tests[span_of(node.values[0]).end] = decision
 
     def bool_op(self, node: ast.BoolOp, tested: bool, into: Decision | None) -> None:
         if tested:
@@ -152,7 +181,7 @@ class _Walk:
             whole = span_of(node)
             for i, operand in enumerate(node.comparators[:-1]):
                 part = Decision(Span(*whole.start, *span_of(operand).end))
-                self.found.tests[_last_end(operand)] = part
+                self.ends_with(operand, part)
                 if i == 0:
                     self.found.heads[whole] = part
         self.values(ast.iter_child_nodes(node))
@@ -171,6 +200,8 @@ class _Walk:
         if isinstance(node, ast.comprehension):
             for condition in node.ifs:
                 self.test(condition)
+            if node.ifs:
+                self.conditions.append((span_of(node.target).end, _first_test(node.ifs[0])))
             self.values([node.target, node.iter])
             if not node.is_async:
                 self.loop(node.target, node.iter)
@@ -212,11 +243,38 @@ class _Walk:
             break
 
 
-def _last_end(node: ast.expr) -> Position:
-    """Return the end of what makes the value last, in the order of the bytecode."""
-    while isinstance(node, ast.BoolOp | ast.IfExp):
-        node = node.values[-1] if isinstance(node, ast.BoolOp) else node.orelse
-    return span_of(node).end
+def _is_not(node: ast.AST) -> TypeGuard[ast.UnaryOp]:
+    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+
+
+def _without_nots(node: ast.expr) -> tuple[ast.expr, bool]:
+    """Return what is behind all its `not`s, and whether their number is odd."""
+    odd = False
+    while _is_not(node):
+        node, odd = node.operand, not odd
+    return node, odd
+
+
+def _is_joined(node: ast.expr) -> bool:
+    """Tell whether the compiler makes one comparison of `not` and this."""
+    return (
+        isinstance(node, ast.Compare)
+        and len(node.ops) == 1
+        and isinstance(node.ops[0], ast.Is | ast.IsNot | ast.In | ast.NotIn)
+    )
+
+
+def _first_test(node: ast.expr) -> ast.expr:
+    """Return what is tested first if all of it is."""
+    while True:
+        if isinstance(node, ast.BoolOp):
+            node = node.values[0]
+        elif isinstance(node, ast.IfExp):
+            node = node.test
+        elif _is_not(node):
+            node = node.operand
+        else:
+            return node
 
 
 def _is_constant(node: ast.expr) -> bool:

@@ -22,7 +22,7 @@ import weakref
 from errno import ENOSPC
 
 from .. import _recorder, codemap, namespace, registry
-from ..errors import KcovError
+from ..errors import KcovError, warn
 from ..registry import Header
 from ..scope import Scope
 from . import places
@@ -164,7 +164,8 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
         try:
             unit = _make_unit(code) if mask else _recorder.Unit()
         except (KcovError, OSError) as error:
-            log.warning("%s: %s is not recorded: %s", code.co_filename, code.co_qualname, error)
+            log.debug("%s: %s is not recorded: %s", code.co_filename, code.co_qualname, error)
+            warn(f"code is not recorded: {error}")
             unit, mask = _recorder.Unit(), 0
         _keep(code, unit)
         if again:

@@ -199,8 +199,12 @@ class _Finder:
             return -1 if self.instructions[start].opcode in _WITH_EXIT else at
         if opcode in _WITH_EXIT:
             return -1
-        if opcode in _STORES and self.instructions[at - 1].opcode in _COPY:
-            return at - 1  # y := x; the copy has the position of the whole
+        return self.named_expression(at)
+
+    def named_expression(self, at: int) -> int:
+        """Return the instruction that has the position of all of `y := x`, if `at` stores y."""
+        if self.instructions[at].opcode in _STORES and self.instructions[at - 1].opcode in _COPY:
+            return at - 1
         return at
 
     # -- with the syntax tree
@@ -222,7 +226,7 @@ class _Finder:
             return None
         tests_none, jumps_if = _OUTCOMES[self.instructions[i].opcode]
         after = self.instructions[i].after
-        truth = jumps_if
+        truth = jumps_if != decision.inverted
         if tests_none:
             if decision.none is None and self.instructions[at].opcode not in _NONE_IF_NOT:
                 return None
@@ -243,17 +247,17 @@ class _Finder:
             and self.instructions[at - 2].opcode in _SWAP
         ):
             whole = self.spans[at]
-            at -= 3  # a < b < c: the last thing was to load b
+            at = self.named_expression(at - 3)  # a < b < c: the last thing was to load b
         elif one.opcode in _NONE_IF_NOT:
             at -= 1
         span = self.spans[at]
         if span is None or whole is None:
             return None
-        if self.instructions[at].opcode in _FUSED:
-            # It has the position of the first of two loads. Nothing of the decision is before the
-            # second, so that is its first operand.
-            return decisions.heads.get(whole)
         found = decisions.tests.get(span.end)
+        if self.instructions[at].opcode in _FUSED:
+            # It has the position of the first of two. Nothing of the decision is before the second,
+            # so that is its first operand; but conditions of comprehensions have another position.
+            return decisions.heads.get(whole) or found
         if found is None:
             found = decisions.heads.get(whole)
             if found is not None and found.span != whole:
@@ -266,8 +270,9 @@ class _Finder:
         """Return what else is decided if the jump goes past the tests of whole `and`s and `or`s."""
         found: list[Arm] = []
         target = self.index[self.instructions[i].target]
-        while self.instructions[target].opcode in _HELPERS:
-            target += 1
+        while self.instructions[target].opcode in _HELPERS | _STRAIGHT:
+            to = self.instructions[target]
+            target = self.index[to.target if to.opcode in _STRAIGHT else to.after]
         tested = None
         if self.instructions[target].opcode in _OUTCOMES:
             at = self.producer(target)

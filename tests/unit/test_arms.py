@@ -1,0 +1,593 @@
+"""Which arms of branches happen, by the interpreter's own events; the same on all Pythons."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import random
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from unit import programs
+from unit.watching import arms_of, codes_of
+
+from pykcov.probes import decisions, places
+
+Arms = list[tuple[str, str]]
+
+
+class Program:
+    """A text whose function `f` is called under observation."""
+
+    def __init__(self, text: str) -> None:
+        self.text = textwrap.dedent(text)
+        self.source = places.analyse(self.text, branch=True)
+        module = compile(self.text, "x.py", "exec", dont_inherit=True)
+        self.tables = {code: places.arms(code, self.source) for code in codes_of(module)}
+        self.names: dict[str, Any] = {}
+        exec(module, self.names)
+
+    def run(self, *args: Any) -> Arms:
+        seen: list[places.Arm] = []
+        with arms_of(self.tables, seen), contextlib.suppress(Exception):
+            self.names["f"](*args)
+        return [(self.text_of(arm), arm.what) for arm in seen]
+
+    def text_of(self, arm: places.Arm) -> str:
+        """Return what the arm's position has, of several lines only the first; columns are bytes."""
+        line = self.text.splitlines()[arm.line - 1].encode()
+        end = arm.end_column if arm.end_line == arm.line else len(line)
+        return line[arm.column : end].decode() or f"line {arm.line}"
+
+
+def arms(text: str, *args: Any) -> Arms:
+    return Program(text).run(*args)
+
+
+def test_an_if_has_two_arms() -> None:
+    text = """\
+        def f(a, b):
+            if a: x = 1
+            elif not b:
+                x = 2
+            else: x = 3
+            return x
+        """
+    assert arms(text, 1, 1) == [("a", "true")]
+    assert arms(text, 0, 0) == [("a", "false"), ("b", "false")]
+    assert arms(text, 0, 1) == [("a", "false"), ("b", "true")]
+
+
+def test_each_operand_that_is_tested_has_arms() -> None:
+    text = "def f(a, b, c):\n    if a and (b or not c): return 1\n"
+    assert arms(text, 0, 1, 1) == [("a", "false")]
+    assert arms(text, 1, 1, 1) == [("a", "true"), ("b", "true")]
+    assert arms(text, 1, 0, 1) == [("a", "true"), ("b", "false"), ("c", "true")]
+
+
+def test_the_value_of_and_and_or_tests_all_operands_but_the_last() -> None:
+    text = "def f(a, b, c):\n    return a and b or c\n"
+    a_and_b = "a and b"
+    assert arms(text, 0, 1, 1) == [("a", "false"), (a_and_b, "false")]
+    assert arms(text, 1, 0, 1) == [("a", "true"), (a_and_b, "false")]
+    assert arms(text, 1, 1, 1) == [("a", "true"), (a_and_b, "true")]
+
+
+def test_operands_of_operands_have_arms_wherever_the_interpreter_jumps() -> None:
+    text = "def f(a, b, c, d):\n    return ((a or b) and c) or d\n"
+    assert arms(text, 1, 0, 0, 0) == [
+        ("a", "true"),
+        ("a or b", "true"),
+        ("(a or b) and c", "false"),
+    ]
+    assert arms(text, 0, 0, 1, 0) == [
+        ("a", "false"),
+        ("a or b", "false"),
+        ("(a or b) and c", "false"),
+    ]
+    text = "def f(a, b, c):\n    return (a or b) or c\n"
+    assert arms(text, 1, 0, 0) == [("a", "true"), ("a or b", "true")]
+
+
+def test_a_conditional_expression_has_arms() -> None:
+    text = "def f(a, b, c):\n    return (a if b else c) if c else a or b\n"
+    assert arms(text, 1, 0, 0) == [("c", "false"), ("a", "true")]
+    assert arms(text, 1, 1, 1) == [("c", "true"), ("b", "true")]
+    text = "def f(a, b, c):\n    if (a if b else c): return 1\n"
+    assert arms(text, 1, 0, 0) == [("b", "false"), ("c", "false")]
+
+
+def test_a_chained_comparison_has_arms_for_each_part() -> None:
+    text = "def f(a, b, c):\n    if a < b < c: return 1\n"
+    assert arms(text, 2, 1, 0) == [("a < b", "false")]
+    assert arms(text, 0, 1, 0) == [("a < b", "true"), ("a < b < c", "false")]
+    assert arms(text, 0, 1, 2) == [("a < b", "true"), ("a < b < c", "true")]
+    text = "def f(a, b, c):\n    return a < b < c\n"
+    assert arms(text, 0, 1, 0) == [("a < b", "true")]
+
+
+def test_comparing_with_none_has_the_truth_of_the_comparison() -> None:
+    text = "def f(a):\n    if a is None: return 1\n    if a is not None: return 2\n"
+    assert arms(text, None) == [("a is None", "true")]
+    assert arms(text, 1) == [("a is None", "false"), ("a is not None", "true")]
+
+
+def test_what_is_named_in_a_test_is_tested() -> None:
+    text = "def f(a):\n    if (b := a): return b\n    return (c := a + 1) and c\n"
+    assert arms(text, 1) == [("b := a", "true")]
+    assert arms(text, 0) == [("b := a", "false"), ("c := a + 1", "true")]
+
+
+def test_each_test_of_a_while_is_the_same_place() -> None:
+    text = "def f(n):\n    while n and n > 1:\n        n -= 1\n    else: return 0\n"
+    test, more = ("n", "true"), ("n > 1", "true")
+    assert arms(text, 3) == [test, more, test, more, test, ("n > 1", "false")]
+    assert arms(text, 0) == [("n", "false")]
+    assert arms("def f(n):\n    while True:\n        if n: break\n", 1) == [("n", "true")]
+
+
+def test_a_for_has_its_body_and_its_end() -> None:
+    text = "def f(x):\n    for a, b in x.items():\n        if a: break\n    else: return 0\n"
+    body, end = ("x.items()", "body"), ("x.items()", "end")
+    assert arms(text, {0: 1, 1: 1}) == [body, ("a", "false"), body, ("a", "true")]
+    assert arms(text, {}) == [end]
+    for target in ("a.b", "a[0]", "[b, (c, *d)]", "a.b[0].c"):
+        text = f"def f(x, a=None):\n    for {target} in x: pass\n"
+        assert arms(text, []) == [("x", "end")], target
+
+
+def test_loops_within_comprehensions_have_their_own_arms() -> None:
+    text = "def f(x, y):\n    return [i for i in x if i for j in y if not j]\n"
+    assert arms(text, [0, 1], [0]) == [
+        ("x", "body"),
+        ("i", "false"),
+        ("x", "body"),
+        ("i", "true"),
+        ("y", "body"),
+        ("j", "false"),
+        ("y", "end"),
+        ("x", "end"),
+    ]
+    text = "def f(x):\n    return sum(i for i in x)\n"
+    assert arms(text, [1]) == [("x", "body"), ("x", "end")]
+
+
+def test_an_assertion_has_arms() -> None:
+    text = "def f(a):\n    assert a, 'no'\n"
+    assert arms(text, 1) == [("a", "true")]
+    assert arms(text, 0) == [("a", "false")]
+
+
+MATCH = """\
+    class P:
+        __match_args__ = ("x", "y")
+        def __init__(self, x, y): self.x, self.y = x, y
+    def f(x, g=0):
+        match x:
+            case 1 | 2 | 3: return 1
+            case [a, 4, *b] if a or g: return 2
+            case {"k": 5, "l": v, **r}: return 3
+            case None: return 4
+            case P(1 | 2, y=[z]) as p: return 5
+            case str(): return 6
+            case P(): return 7
+            case rest if rest: return 8
+"""
+ONE, SEQUENCE, MAPPING = "1 | 2 | 3", "[a, 4, *b]", '{"k": 5, "l": v, **r}'
+POINT = "P(1 | 2, y=[z]) as p"
+
+
+def failed(*patterns: str) -> Arms:
+    return [(pattern, "false") for pattern in patterns]
+
+
+def test_a_case_has_one_decision_however_much_of_its_pattern_is_tested() -> None:
+    program = Program(MATCH)
+    point = program.names["P"]
+    assert program.run(1) == [(ONE, "true")]
+    assert program.run(3) == [(ONE, "true")]
+    assert program.run([7, 4]) == [*failed(ONE), (SEQUENCE, "true"), ("a", "true")]
+    for x in ([], [7, 5], [7]):
+        before = failed(ONE, SEQUENCE, MAPPING, "None", POINT, "str()", "P()")
+        assert program.run(x) == [*before, ("rest", "true" if x else "false")]
+    assert program.run([0, 4])[:4] == [
+        *failed(ONE),
+        (SEQUENCE, "true"),
+        ("a", "false"),
+        ("g", "false"),
+    ]
+    assert program.run({"k": 5, "l": 1}) == [*failed(ONE, SEQUENCE), (MAPPING, "true")]
+    assert program.run({"k": 6, "l": 1})[2] == (MAPPING, "false")
+    assert program.run({"k": 5})[2] == (MAPPING, "false")
+    assert program.run(None)[2:] == [(MAPPING, "false"), ("None", "true")]
+    assert program.run(point(2, [0]))[-1] == (POINT, "true")
+    assert program.run(point(3, [0]))[-3:] == [*failed(POINT, "str()"), ("P()", "true")]
+    assert program.run("x")[-1] == ("str()", "true")
+
+
+def test_a_case_that_matches_anything_decides_nothing() -> None:
+    assert arms("def f(x):\n    match x:\n        case y: return y\n", 1) == []
+    assert arms("def f(x):\n    match x:\n        case _: return 1\n", 1) == []
+
+
+def test_a_case_that_ends_a_loop_has_both_arms() -> None:
+    text = """\
+        def f(x):
+            for i in x:
+                match i:
+                    case None: pass
+                    case [1, _]: pass
+        """
+    body = ("x", "body")
+    assert arms(text, [None, [1, 2], 3]) == [
+        body,
+        ("None", "true"),
+        body,
+        ("None", "false"),
+        ("[1, _]", "true"),
+        body,
+        ("None", "false"),
+        ("[1, _]", "false"),
+        ("x", "end"),
+    ]
+
+
+ERRORS = """\
+    def f(error):
+        try:
+            if error: raise error
+        except ValueError: return 1
+        except (KeyError, OSError) as e:
+            return 2
+        except:
+            return 3
+        return 4
+"""
+
+
+def test_an_except_has_the_arms_of_its_type() -> None:
+    types_ = "(KeyError, OSError)"
+    assert arms(ERRORS, None) == [("error", "false")]
+    assert arms(ERRORS, ValueError) == [("error", "true"), ("ValueError", "true")]
+    assert arms(ERRORS, OSError) == [("error", "true"), ("ValueError", "false"), (types_, "true")]
+    assert arms(ERRORS, TypeError) == [
+        ("error", "true"),
+        ("ValueError", "false"),
+        (types_, "false"),
+    ]
+
+
+def test_a_bare_except_and_a_finally_have_an_arm_if_an_exception_enters_them() -> None:
+    text = """\
+        def f(x):
+            try:
+                try: x.y
+                except: 1 / 0
+            finally:
+                g = (
+                    1)
+        """
+    assert arms(text, 1) == [("except", "handler"), ("line 6", "handler")]
+    assert arms(text, types.SimpleNamespace(y=1)) == []
+    text = "def f(x):\n    try: x()\n    finally:\n        with x as y: pass\n"
+    assert arms(text, 1) == [("line 4", "handler")]
+    text = "def f(x):\n    try: x()\n    finally:\n        try: x\n        finally: f = x\n"
+    assert arms(text, 1) == [("line 4", "handler")]
+
+
+def test_except_star_has_the_arms_of_its_types() -> None:
+    text = """\
+        def f(*errors):
+            try: raise ExceptionGroup("", errors)
+            except* ValueError as e: pass
+            except* KeyError: pass
+        """
+    error, key = ("ValueError", "true"), ("KeyError", "false")
+    assert arms(text, ValueError()) == [error, key]
+    assert arms(text, TypeError()) == [("ValueError", "false"), key]
+    assert arms(text, KeyError(), ValueError()) == [error, ("KeyError", "true")]
+
+
+def test_a_with_decides_nothing() -> None:
+    text = """\
+        import contextlib
+        def f(x):
+            with contextlib.suppress(ValueError):
+                assert x
+                raise ValueError
+            with contextlib.suppress(KeyError): raise ValueError
+        """
+    assert arms(text, 1) == [("x", "true")]
+
+
+def test_awaiting_decides_nothing() -> None:
+    text = """\
+        import asyncio
+        class A:
+            async def __aenter__(self): return self
+            async def __aexit__(self, *error):
+                await asyncio.sleep(0)
+                return True
+        async def ticks():
+            for i in (0, 1): yield i
+        async def g(x):
+            async with A():
+                assert x
+            async with A():
+                assert not x
+            async for i in ticks():
+                if await asyncio.sleep(0, i): break
+            return [i async for i in ticks() if i]
+        def f(x): asyncio.run(g(x))
+        """
+    seen = arms(text, 1)
+    assert [arm for arm in seen if arm[0] != "(0, 1)"] == [
+        ("x", "true"),
+        ("x", "true"),
+        ("await asyncio.sleep(0, i)", "false"),
+        ("await asyncio.sleep(0, i)", "true"),
+        ("i", "false"),
+        ("i", "true"),
+    ]
+
+
+def test_a_test_that_raises_has_no_arm() -> None:
+    text = """\
+        class Bad:
+            def __bool__(self): raise ValueError
+            def __iter__(self): return self
+            def __next__(self): raise KeyError
+        def f(x):
+            try:
+                if Bad(): return 1
+            except ValueError: pass
+            try:
+                for i in Bad(): return 2
+            finally: x = 2
+        """
+    assert arms(text, 1) == [("ValueError", "true"), ("line 11", "handler")]
+
+
+def test_far_jumps_are_found() -> None:
+    """Their distance needs a prefix, at which 3.11 reports them."""
+    filler = "        x = x + 1\n" * 300
+    text = f"def f(a, x):\n    for i in a:\n        if i:\n{filler.replace(' ' * 8, ' ' * 12)}"
+    text += f"        elif x and i is None:\n    {filler.replace(chr(10), chr(10) + '    ')}\n"
+    assert arms(text, [1, 0], 0) == [
+        ("a", "body"),
+        ("i", "true"),
+        ("a", "body"),
+        ("i", "false"),
+        ("x", "true"),
+        ("i is None", "false"),
+        ("a", "end"),
+    ]
+
+
+def test_columns_are_of_bytes() -> None:
+    assert arms("def f(a):\n    'é'; x = 'é' and a or 'ü'\n", 1)[0] == ("'é' and a", "true")
+
+
+# -- any expression
+
+
+class Definition:
+    """Says which arms an expression has, from its tree: the definition."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self.arms: list[tuple[int, int, str]] = []
+
+    def note(self, node: ast.expr, truth: object, end: ast.expr | None = None) -> None:
+        last = end or node
+        self.arms.append((node.col_offset, last.end_col_offset or 0, str(bool(truth)).lower()))
+
+    def value(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.BoolOp):
+            for operand in node.values[:-1]:
+                value = self.value(operand)
+                self.note(operand, value)
+                if bool(value) == isinstance(node.op, ast.Or):
+                    return value
+            return self.value(node.values[-1])
+        if isinstance(node, ast.IfExp):
+            return self.value(node.body if self.test(node.test) else node.orelse)
+        if isinstance(node, ast.UnaryOp):
+            return not self.value(node.operand)
+        if isinstance(node, ast.Compare):
+            return self.compare(node)[0]
+        if isinstance(node, ast.NamedExpr):
+            return self.value(node.value)
+        if isinstance(node, ast.Call):
+            return self.value(node.args[0])
+        if isinstance(node, ast.Tuple):
+            return tuple(self.value(element) for element in node.elts)
+        assert isinstance(node, ast.Name | ast.Constant)
+        return self.values[node.id] if isinstance(node, ast.Name) else node.value
+
+    def compare(self, node: ast.Compare) -> tuple[bool, bool]:
+        """Return its value, and whether the last part was reached."""
+        left = self.value(node.left)
+        for i, (operator, operand) in enumerate(zip(node.ops, node.comparators, strict=True)):
+            right = self.value(operand)
+            if isinstance(operator, ast.In | ast.NotIn):
+                value = left in right
+            else:
+                value = left == right if isinstance(operator, ast.Eq) else left is right
+            if isinstance(operator, ast.IsNot | ast.NotIn):
+                value = not value
+            if i == len(node.ops) - 1:
+                return value, True
+            self.note(node, value, operand)
+            if not value:
+                return False, False
+            left = right
+        raise AssertionError
+
+    def test(self, node: ast.expr) -> bool:
+        if isinstance(node, ast.UnaryOp):
+            return not self.test(node.operand)
+        if isinstance(node, ast.BoolOp):
+            return self.first_test(node)
+        if isinstance(node, ast.IfExp):
+            return self.test(node.body if self.test(node.test) else node.orelse)
+        if isinstance(node, ast.Compare):
+            value, whole = self.compare(node)
+            if whole:
+                self.note(node, value)
+            return value
+        truth = bool(self.value(node))
+        self.note(node, truth)
+        return truth
+
+    def first_test(self, node: ast.BoolOp) -> bool:
+        stops = isinstance(node.op, ast.Or)
+        for operand in node.values:
+            if self.test(operand) == stops:
+                return stops
+        return not stops
+
+
+COMPARED = ["is None", "is not None", "in (0, None)", "not in (0, None)", "is a", "is not a", "== b"]
+
+
+def expression(rng: random.Random, depth: int) -> str:
+    if depth == 0 or rng.random() < 0.15:
+        return rng.choice("abcd")
+    part = lambda: expression(rng, depth - 1)  # noqa: E731
+    kind = rng.randrange(10)
+    if kind < 4:
+        operator = rng.choice([" and ", " or "])
+        return "(" + operator.join(part() for _ in range(rng.choice([2, 2, 3]))) + ")"
+    if kind < 5:
+        return f"({part()} if {part()} else {part()})"
+    if kind < 6:
+        return f"(not {part()})"
+    if kind < 7:
+        return f"({part()} == {part()} is not {part()})"
+    if kind < 8:
+        return f"({part()} {rng.choice(COMPARED)})"
+    if kind < 9:
+        return f"(n := {part()})"
+    return f"same({part()})"
+
+
+CONTEXTS: list[tuple[str, str]] = [
+    ("x = {}", "value"),
+    ("if {}: x = 1", "test"),
+    ("while {}: break", "test"),
+    ("assert not {}", "not test"),
+    ("x = 1 if {} else 2", "test"),
+    ("return same({})", "value"),
+    ("x = same(d, {})", "value"),
+    ("return d, {}", "value"),
+]
+
+
+def cases(seed: int) -> Iterator[tuple[str, str, ast.expr]]:
+    rng = random.Random(seed)
+    for _ in range(60):
+        text, kind = rng.choice(CONTEXTS)
+        inner = expression(rng, rng.choice([2, 3, 4]))
+        line = "    " + text.format(inner)
+        node = ast.parse(inner, mode="eval").body
+        offset = 4 + text.index("{}")
+        for each in ast.walk(node):
+            if isinstance(each, ast.expr):
+                each.col_offset += offset
+                each.end_col_offset = (each.end_col_offset or 0) + offset
+        yield f"def f(a, b, c, d, same=lambda *x: x[-1]):\n{line}\n", kind, node
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_any_expression_has_the_arms_that_its_tree_says(seed: int) -> None:
+    rng = random.Random(seed)
+    for text, kind, node in cases(seed):
+        program = Program(text)
+        for _ in range(4):
+            values = {name: rng.choice([0, 1, None, (), "x"]) for name in "abcd"}
+            definition = Definition(values)
+            (definition.value if kind == "value" else definition.test)(node)
+            seen: list[places.Arm] = []
+            call: Callable[..., Any] = program.names["f"]
+            with arms_of(program.tables, seen), contextlib.suppress(Exception):
+                call(**values)
+            found = [(arm.column, arm.end_column, arm.what) for arm in seen]
+            assert found == definition.arms, (text, values)
+
+
+# -- all arms
+
+
+def test_each_decision_of_the_tree_is_found_in_the_bytecode() -> None:
+    for file in programs.files_of():
+        source = places.read_source(file, branch=True)
+        assert source is not None and source.decisions is not None
+        with open(file, encoding="utf-8") as opened:
+            module = compile(opened.read(), file, "exec", dont_inherit=True)
+        found = set()
+        for code in codes_of(module):
+            table = places.arms(code, source)
+            found |= set(table.handlers.values())
+            for branch in table.branches.values():
+                found |= {branch.taken, branch.not_taken, *branch.implied}
+        if os.path.basename(file) != "textwrap.py":  # has an `if 0 and ...`
+            assert found - {None} == set(_all_arms(source.decisions)), file
+
+
+def _all_arms(known: decisions.Decisions) -> Iterator[places.Arm]:
+    for decision in known.tests.values():
+        yield places.Arm(*decision.span, "true")
+        yield places.Arm(*decision.span, "false")
+    for span in known.patterns:
+        yield places.Arm(*span, "true")
+        yield places.Arm(*span, "false")
+    for span in known.loops.values():
+        yield places.Arm(*span, "body")
+        yield places.Arm(*span, "end")
+    for span in known.handlers.values():
+        yield places.Arm(*span, "handler")
+
+
+def test_without_a_source_different_decisions_have_different_arms() -> None:
+    text = "def f(a, b):\n    if a and b or (a < b < 3): return [i for i in a if i]\n    while a: a = b\n"
+    for positions in (True, False):
+        module = compile(text, "x", "exec", dont_inherit=True)
+        code = next(code for code in codes_of(module) if code.co_name == "f")
+        if not positions:
+            code = code.replace(co_linetable=_without_columns(code))
+        table = places.arms(code)
+        seen: list[places.Arm] = []
+        call = types.FunctionType(code, {})
+        with arms_of({code: table}, seen):
+            call(0, 0)
+        assert [arm.what for arm in seen][:2] == ["false", "false"]
+        assert len(set(seen)) == len(seen)
+        for arm in seen:
+            assert (arm.column >= 0) == positions
+
+
+def _without_columns(code: types.CodeType) -> bytes:
+    """Return the line table as `-X no_debug_ranges` has it: entries of kind 13, and 15 for no line."""
+    table = bytearray()
+    last = code.co_firstlineno
+    for start, end, line in code.co_lines():
+        units = (end - start) // 2
+        while units:
+            size = min(units, 8)
+            units -= size
+            if line is None:
+                table.append(0x80 | 15 << 3 | (size - 1))
+                continue
+            delta, last = line - last, line
+            number = delta << 1 if delta >= 0 else (-delta << 1) | 1
+            table.append(0x80 | 13 << 3 | (size - 1))
+            while number > 63:
+                table.append(0x40 | number & 63)
+                number >>= 6
+            table.append(number)
+    return bytes(table)
