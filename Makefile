@@ -5,7 +5,7 @@
 
 VERSIONS      ?= 3.11 3.12 3.13
 PYTHON3       ?= python3
-TRUTH_SECONDS ?= 300
+TRUTH_MINUTES ?= 5
 ARGS          ?=
 
 PYTHONS  = MAKE='$(MAKE)' $(PYTHON3) tools/pythons.py
@@ -26,7 +26,7 @@ venv: ## an environment for every Python of VERSIONS that the machine has
 test: ## the suite on every Python of VERSIONS that the machine has
 	@+$(PYTHONS) each test $(VERSIONS)
 
-truth: ## generated programs against their exact traces, TRUTH_SECONDS on each Python
+truth: ## generated programs against their exact traces, TRUTH_MINUTES on each Python
 	@+$(PYTHONS) each truth $(VERSIONS)
 
 bench: ## the costs, side by side, on each Python
@@ -59,7 +59,7 @@ test-%: .venv/%/installed
 	.venv/$*/bin/python -m pytest -x -q $(ARGS)
 
 truth-%: .venv/%/installed
-	PYKCOV_TRUTH_SECONDS=$(TRUTH_SECONDS) .venv/$*/bin/python -m pytest -x -q -o faulthandler_timeout=0 tests/truth $(ARGS)
+	.venv/$*/bin/python -m tests.truth --minutes $(TRUTH_MINUTES) $(ARGS)
 
 bench-%: .venv/%/installed
 	.venv/$*/bin/python bench/run.py $(ARGS)

@@ -17,10 +17,11 @@ from time import thread_time_ns
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import pykcov
 from floor import Floor
-from pykcov import _recorder
 from workloads import WORKLOADS, Copy, Tool, Workload, four_threads, no_words, timed
+
+import pykcov
+from pykcov import _recorder
 
 Round = Callable[[], dict[str, float]]
 

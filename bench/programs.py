@@ -4,7 +4,7 @@ Each does a fixed piece of work and returns a number that depends on all of it. 
 would be annotated it is: around one item of its work. `plain` copies have `if True:` there.
 """
 
-# ruff: noqa: F401, PLC0415
+# ruff: noqa: F401
 
 import asyncio
 import random
@@ -95,7 +95,16 @@ def calls(items):
 
 def _documents():
     chance = random.Random(1)
-    words = ["alpha", "beta", "gamma", "d\\u00e9j\\u00e0", "vu", "omega", "a \\\\ b", 'quoted "word"']
+    words = [
+        "alpha",
+        "beta",
+        "gamma",
+        "d\\u00e9j\\u00e0",
+        "vu",
+        "omega",
+        "a \\\\ b",
+        'quoted "word"',
+    ]
 
     def value(depth):
         kind = chance.randrange(7 if depth else 5)

@@ -34,7 +34,14 @@ class Process:
             "PYTHONHASHSEED": "0",
         }
         self._process = subprocess.Popen(
-            [sys.executable, HERE / "cells.py", cell, directory, floor, "quick" if quick else "full"],
+            [
+                sys.executable,
+                HERE / "cells.py",
+                cell,
+                directory,
+                floor,
+                "quick" if quick else "full",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -48,7 +55,9 @@ class Process:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise SystemExit(f"bench: the process of {self.cell!r} ended with {self._process.wait()}")
+            raise SystemExit(
+                f"bench: the process of {self.cell!r} ended with {self._process.wait()}"
+            )
         return dict(json.loads(answer))
 
     def end(self) -> None:
@@ -95,7 +104,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measure what everything costs on this Python.")
     parser.add_argument(
-        "--quick", action="store_true", help="one short round of everything: shows that it runs, no figures"
+        "--quick",
+        action="store_true",
+        help="one short round of everything: shows that it runs, no figures",
     )
     parser.add_argument("--launches", type=int, default=3, help="processes for each cell (3)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each process (7)")

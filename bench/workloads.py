@@ -58,7 +58,9 @@ class Copy:
         (self.directory / "__init__.py").touch()
         for package in ("json", "html", "tomllib"):
             shutil.copytree(
-                library / package, self.directory / package, ignore=shutil.ignore_patterns("__pycache__")
+                library / package,
+                self.directory / package,
+                ignore=shutil.ignore_patterns("__pycache__"),
             )
         shutil.copy(library / "_markupbase.py", self.directory / "html")
         for file, replaced in _REPLACED.items():
@@ -85,7 +87,9 @@ class Copy:
 def _rewrite(path: Path, replaced: dict[str, str]) -> None:
     text = path.read_text("utf-8")
     for old, new in replaced.items():
-        assert old in text, f"{path.name} has no {old!r}: the benchmark has to be brought up to date"
+        assert old in text, (
+            f"{path.name} has no {old!r}: the benchmark has to be brought up to date"
+        )
         text = text.replace(old, new)
     path.write_text(text, "utf-8")
 

@@ -273,8 +273,13 @@ class Namespace:
 
     def unlink(self, name: str) -> None:
         """Remove a file, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(name, dir_fd=self.dir_fd)
+        except FileNotFoundError:
+            pass
+        except IsADirectoryError:  # not ours; an empty one goes
+            with contextlib.suppress(OSError):
+                os.rmdir(name, dir_fd=self.dir_fd)
 
     def names(self) -> list[str]:
         """Return the names of the namespace's files, sorted."""
@@ -301,7 +306,9 @@ def _own_directory(path: str, name: str, dir_fd: int | None) -> int:
     except FileNotFoundError:
         raise
     except OSError as error:
-        cause = "is not a directory or is a link" if error.errno == errno.ENOTDIR else error.strerror
+        cause = (
+            "is not a directory or is a link" if error.errno == errno.ENOTDIR else error.strerror
+        )
         raise KcovError(error.errno or errno.EIO, f"namespace: {path}: {cause}") from None
     status = os.fstat(fd)
     cause = ""

@@ -62,7 +62,8 @@ def test_a_unit_that_is_replaced_is_freed_once() -> None:
 
 def test_threads_that_begin_at_once_lose_no_lines_and_no_sections(tmp_path: Path) -> None:
     """A unit looked armed before its events were set; two threads gave two areas one name; each thread opened a
-    code map of its own."""
+    code map of its own.
+    """
     names = [f"f{n}" for n in range(100)]
     source = "\n".join(f"def {name}(x):\n    y = x\n    return y\n" for name in names)
     path = tmp_path / "many.py"

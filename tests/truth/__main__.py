@@ -51,7 +51,9 @@ def main() -> int:
             if failed == asked.failures:
                 break
     faulthandler.cancel_dump_traceback_later()
-    print(f"{done} programs from seed {seed}: {collections} collections, {events} events, {failed} failed")
+    print(
+        f"{done} programs from seed {seed}: {collections} collections, {events} events, {failed} failed"
+    )
     return 1 if failed else 0
 
 

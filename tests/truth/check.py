@@ -99,7 +99,9 @@ def stretches(records: Iterable[Any], events: Trace) -> list[tuple[Any, Trace]]:
     return list(found.values())
 
 
-def compare_device(key: str, to: Collection, device: Any, area: Any, reader: Reader) -> Iterator[str]:
+def compare_device(
+    key: str, to: Collection, device: Any, area: Any, reader: Reader
+) -> Iterator[str]:
     actual = reader.events(area[1 : 1 + area[0]])
     if device.dropped != to.dropped():
         yield f"{key}: {device.dropped} dropped, not {to.dropped()}"
@@ -169,7 +171,7 @@ class Check:
             found = [f"raised {error!r}\n{traceback.format_exc()}"]
         finally:
             stage.close()
-        found += [f"warned: {text}" for text in self.warnings]
+        found += [f"meanwhile: {text}" for text in self.warnings]
         if not found:
             for path in stage.paths:
                 path.unlink()
@@ -211,16 +213,25 @@ class Check:
         yield from differ("collect", expected.streams, (part for _, part in parts))
 
     def listen(self) -> None:
-        """From now on every warning of pykcov's is a problem of the program that runs."""
+        """From now on warnings of pykcov's and threads that die are problems of the program that runs."""
 
         def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-            self.warnings.append(f"{category.__name__}: {message} in {threading.current_thread().name}")
+            self.warnings.append(
+                f"{category.__name__}: {message} in {threading.current_thread().name}"
+            )
 
         warnings.simplefilter("always", pykcov.KcovWarning)
+
+        def died(args: threading.ExceptHookArgs) -> None:
+            self.warnings.append(f"a thread ended with {args.exc_value!r}")
+
         warnings.showwarning = show
+        threading.excepthook = died
 
     def keep(self, program: Program, problems: list[str]) -> str:
         """Returns the report of a program that failed; its source stays where it says."""
         paths = [str(path) for path in sorted(self.folder.glob(f"*_{program.seed}_*.py"))]
-        head = f"{program.kind} program {program.seed} on {sys.version.split()[0]}: {', '.join(paths)}"
+        head = (
+            f"{program.kind} program {program.seed} on {sys.version.split()[0]}: {', '.join(paths)}"
+        )
         return "\n".join([head, *(f"  {problem}" for problem in problems)])

@@ -112,7 +112,9 @@ class Task:
             found = found.outer
 
     def open_run(self, to: Collection, handle: int) -> Run:
-        nested = any(run.to is to and run.counts for run in [*self.following, *self.sections] if run)
+        nested = any(
+            run.to is to and run.counts for run in [*self.following, *self.sections] if run
+        )
         return Run(to, to.session, self.number, self.thread, handle, to.section_room, nested)
 
     def follow(self, found: Inherited) -> Run:
@@ -131,7 +133,12 @@ class Task:
             if run.counts and not run.nested and file in run.to.files:
                 run.events.append(event)
         for section in self.sections:
-            if section is not None and section.counts and not section.nested and file in section.to.files:
+            if (
+                section is not None
+                and section.counts
+                and not section.nested
+                and file in section.to.files
+            ):
                 section.events.append(event)
 
 

@@ -11,7 +11,18 @@ from typing import Any
 from .frames import PURE_CALLS, Frame, Source, compile_pure
 from .rules import Rules
 from .values import (
-    Abort, Class, Event, Function, Instance, Method, Scope, SimExit, SimStop, Steps, Suspendable, Yielded,
+    Abort,
+    Class,
+    Event,
+    Function,
+    Instance,
+    Method,
+    Scope,
+    SimExit,
+    SimStop,
+    Steps,
+    Suspendable,
+    Yielded,
 )  # fmt: skip
 
 PURE_GLOBALS: dict[str, Any] = {"__builtins__": {}}

@@ -86,7 +86,17 @@ def compile_pure(node: ast.expr) -> CodeType | None:
 class Frame:
     """A function, class body or module that executes."""
 
-    __slots__ = ("file", "handling", "line", "owner", "prefix", "qualname", "record", "rules", "scope")
+    __slots__ = (
+        "file",
+        "handling",
+        "line",
+        "owner",
+        "prefix",
+        "qualname",
+        "record",
+        "rules",
+        "scope",
+    )
 
     def __init__(
         self, record: Callable[[Event], None], rules: Rules, file: Source, scope: Scope,
@@ -135,4 +145,3 @@ class Frame:
         frame.enter(line)
         frame.touch(line)
         return frame
-

@@ -15,7 +15,7 @@ from . import patterns
 from .expressions import OPERATORS, Expressions
 from .frames import Frame, Source, is_docstring
 from .rules import Rules
-from .values import Abort, Class, Event, Function, Instance, Scope, SimStop, Steps
+from .values import Abort, Class, Event, Function, Scope, SimStop, Steps
 
 BREAK, CONTINUE = "break", "continue"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from .collecting import UNLIMITED, Collection, Common, Inherited, Run, Task
 from .machine import Machine
-from .world import Awaitable
 from .values import Steps, steps
+from .world import Awaitable
 
 
 class Pykcov:
@@ -120,7 +120,9 @@ class Device:
         self.to.section_room = area_size - 1
         self.machine.registry.enable(self.to, (*handles, *own))
         if common_handle:
-            task.inherited = Inherited(common_handle, self.to, self.to.session, False, task.inherited)
+            task.inherited = Inherited(
+                common_handle, self.to, self.to.session, False, task.inherited
+            )
 
     def disable(self) -> None:
         self.machine.mark("disable")
@@ -171,5 +173,3 @@ class Helpers:
             return 1
         finally:
             self.pykcov.remote_stop()
-
-

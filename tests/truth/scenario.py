@@ -144,7 +144,9 @@ class Scenario:
         elif p.kind == "coroutine" and self.names.coroutines and form == 2:
             self.guarded(p, f"x = await {self.rng.choice(self.names.coroutines)}(x, 2)")
         else:
-            self.guarded(p, f"x = {self.rng.choice(self.names.functions)}(x, {self.rng.randrange(9)})")
+            self.guarded(
+                p, f"x = {self.rng.choice(self.names.functions)}(x, {self.rng.randrange(9)})"
+            )
 
     def guarded(self, p: Place, text: str) -> None:
         self.add(p, "try:")
@@ -265,7 +267,9 @@ class Scenario:
             pool, name = f"POOL{found.pools}", self.take(found, False, False)
             self.pools = max(self.pools, found.pools + 1)
             if p.kind == "coroutine" and self.chance(0.5):
-                call = f"asyncio.get_running_loop().run_in_executor({pool}, {name}, {self.key()}, x)"
+                call = (
+                    f"asyncio.get_running_loop().run_in_executor({pool}, {name}, {self.key()}, x)"
+                )
                 self.add(p, f"{j} = {call}")
                 names.append(f"await {j}")
             else:
@@ -365,7 +369,9 @@ class Scenario:
     def to_thread(self, p: Place) -> None:
         found = self.actor()
         if found is not None:
-            self.add(p, f"x = await asyncio.to_thread({self.take(found, False, False)}, {self.key()}, x)")
+            self.add(
+                p, f"x = await asyncio.to_thread({self.take(found, False, False)}, {self.key()}, x)"
+            )
 
     # ---------------------------------------------------------------- actors and main
 
@@ -378,7 +384,13 @@ class Scenario:
 
     def statement(self, p: Place) -> None:
         kinds: list[Callable[[Place], None]] = [self.work] * 5
-        kinds += [self.section_that_raises, self.aside, self.call_actor, self.hand_out, self.hand_out]
+        kinds += [
+            self.section_that_raises,
+            self.aside,
+            self.call_actor,
+            self.hand_out,
+            self.hand_out,
+        ]
         if p.depth < 4:
             kinds += [self.section] * 3 + [self.start_and_stop, self.section_across_functions]
             kinds += [self.loop_, self.branch, self.local_device, self.collect, self.collect]
@@ -421,7 +433,9 @@ class Main:
         self.add('key = "m"')
         self.add(f"x = {self.rng.randrange(20)}")
         for i in range(2):
-            self.add(f'w{i} = threading.Thread(target=worker, args=(QUEUES[{i}],), name="worker{i}")')
+            self.add(
+                f'w{i} = threading.Thread(target=worker, args=(QUEUES[{i}],), name="worker{i}")'
+            )
             self.add(f"w{i}.start()")
         for device in self.devices:
             self.add(f'{device.name} = device("{device.name}", {device.size}, {s.scope()}, '

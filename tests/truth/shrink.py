@@ -70,7 +70,9 @@ def smaller(text: str) -> Iterator[str]:
             node = block[at]
             inner = getattr(node, "body", None)
             replacements: list[list[ast.stmt]] = [[]] if len(block) > 1 else []
-            if isinstance(inner, list) and isinstance(node, ast.If | ast.For | ast.While | ast.With | ast.Try):
+            if isinstance(inner, list) and isinstance(
+                node, ast.If | ast.For | ast.While | ast.With | ast.Try
+            ):
                 replacements.append(inner)
             for replacement in replacements:
                 block[at : at + 1] = replacement
@@ -88,7 +90,9 @@ def shrink(program: Program) -> Program:
         for file in range(len(best.files)):
             for text in smaller(best.files[file]):
                 files = [*best.files[:file], text, *best.files[file + 1 :]]
-                if len(text) < len(best.files[file]) and fails(Program(best.seed, best.kind, files)):
+                if len(text) < len(best.files[file]) and fails(
+                    Program(best.seed, best.kind, files)
+                ):
                     best, again = Program(best.seed, best.kind, files), True
                     print(sum(map(len, files)), end=" ", flush=True)
                     break

@@ -29,7 +29,7 @@ class Stage:
     def include(self, files: Iterable[int]) -> list[str]:
         """Returns patterns for include=. Most programs share theirs: a process has 64 scopes at most."""
         paths = [self.paths[i] for i in sorted(files)]
-        if self.program.seed % 8:
+        if self.program.seed // 1000 % 10:
             paths = [path.with_name("truth_*_" + path.name.rsplit("_", 1)[1]) for path in paths]
         return [str(path) for path in paths]
 

@@ -129,7 +129,8 @@ def walk_own(node: ast.AST) -> Iterator[ast.AST]:
         child = todo.pop()
         yield child
         if not isinstance(
-            child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef | ast.GeneratorExp
+            child,
+            ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef | ast.GeneratorExp,
         ):
             todo.extend(ast.iter_child_nodes(child))
 

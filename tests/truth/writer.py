@@ -165,7 +165,11 @@ class Writer:
         """A number, by a call of something of the program."""
         r = self.rng
         a, b = self.number(p, 1), self.number(p, 0)
-        forms = [f"Gate(False, {b}).twice({a})", f"(lambda v, w=2: (v + w) % 7)({a})", f"thrice({b})"]
+        forms = [
+            f"Gate(False, {b}).twice({a})",
+            f"(lambda v, w=2: (v + w) % 7)({a})",
+            f"thrice({b})",
+        ]
         if self.names.functions and not p.calm:
             f, g = r.choice(self.names.functions), r.choice(self.names.functions)
             forms += [f"{f}({a}, {b})"] * 6
@@ -183,7 +187,11 @@ class Writer:
         if self.chance(0.8):
             return self.test(p)
         return self.rng.choice(
-            (f"{self.call(p)} > 3", f"not {self.call(p)}", f"{self.test(p, 0)} and {self.call(p)} > 2")
+            (
+                f"{self.call(p)} > 3",
+                f"not {self.call(p)}",
+                f"{self.test(p, 0)} and {self.call(p)} > 2",
+            )
         )
 
     def several(self, p: Place) -> str:
@@ -207,12 +215,17 @@ class Writer:
 
     def plain_end(self, p: Place) -> None:
         """Writes a block that ends with something simple. Where a finally, a case or an `async with` ends
-        with an `if` that is not taken, 3.11 reports some line of that `if` again."""
+        with an `if` that is not taken, 3.11 reports some line of that `if` again.
+        """
         self.block(p, 2)
         self.assign(p)
 
     def statement(self, p: Place) -> None:
-        simple = [self.assign] * 5 + [self.assign_call] * 4 + [self.augment, self.unpack, self.lines_of_one]
+        simple = (
+            [self.assign] * 5
+            + [self.assign_call] * 4
+            + [self.augment, self.unpack, self.lines_of_one]
+        )
         simple += [self.comprehend, self.function_value, self.consume]
         compound = [self.if_] * 5 + [self.for_] * 3 + [self.while_] * 2 + [self.try_] * 3
         compound += [self.with_] * 2 + [self.match_, self.nested, self.drive, self.drain]
@@ -258,7 +271,10 @@ class Writer:
         forms = [f"{to} = ({a} +\n    {b}) % 31", f"{to} = [\n    {a},\n    {b},\n][{a} % 2]"]
         if self.names.functions:
             f, g = self.rng.choice(self.names.functions), self.rng.choice(self.names.functions)
-            forms += [f"{to} = {f}(\n    {a},\n    {b},\n)", f"{to} = {f}(\n    {g}({a}),\n    {b})"]
+            forms += [
+                f"{to} = {f}(\n    {a},\n    {b},\n)",
+                f"{to} = {f}(\n    {g}({a}),\n    {b})",
+            ]
             forms += [f"{f}(\n    {a}\n)"]
         self.add(p, self.rng.choice(forms))
 
@@ -337,7 +353,10 @@ class Writer:
     def raise_(self, p: Place) -> None:
         self.add(p, f"if {self.test(p)}:")
         error = self.rng.choice(ERRORS)
-        self.add(p.deeper(), f"raise {error}" + self.rng.choice(("", f"({self.number(p, 0)})", " from None")))
+        self.add(
+            p.deeper(),
+            f"raise {error}" + self.rng.choice(("", f"({self.number(p, 0)})", " from None")),
+        )
 
     def risk(self, p: Place) -> None:
         """Something that may raise by itself."""
@@ -354,10 +373,19 @@ class Writer:
             self.risk(inner)
         self.block(inner)
         handlers = self.rng.randrange(0, 3)
-        kinds = ["Odd", "(KeyError, IndexError)", "ValueError", "Even", "ZeroDivisionError", "Exception"]
+        kinds = [
+            "Odd",
+            "(KeyError, IndexError)",
+            "ValueError",
+            "Even",
+            "ZeroDivisionError",
+            "Exception",
+        ]
         for _ in range(handlers):
             name = self.fresh("e")
-            self.add(p, f"except {self.rng.choice(kinds)}{' as ' + name if self.chance(0.5) else ''}:")
+            self.add(
+                p, f"except {self.rng.choice(kinds)}{' as ' + name if self.chance(0.5) else ''}:"
+            )
             self.block(inner, 2)
             if self.chance(0.2) and not p.final:
                 self.add(inner, "raise")
@@ -394,7 +422,10 @@ class Writer:
 
     def nested(self, p: Place) -> None:
         """A function in a function; it may write its surroundings."""
-        name, inner = self.fresh("inner"), replace(p.deeper(), kind="plain", loop=False, final=False, mute=False)
+        name, inner = (
+            self.fresh("inner"),
+            replace(p.deeper(), kind="plain", loop=False, final=False, mute=False),
+        )
         if self.chance(0.3):
             name = self.fresh("Local")
             self.add(p, f"class {name}(Gate):")
@@ -460,7 +491,10 @@ class Writer:
             self.add(p, f"yield {self.number(p, 1)}")
 
     def yield_from(self, p: Place) -> None:
-        of = [f"{name}({self.number(p, 0)}, 2)" for name in self.names.generators + self.names.delegating]
+        of = [
+            f"{name}({self.number(p, 0)}, 2)"
+            for name in self.names.generators + self.names.delegating
+        ]
         to = self.rng.choice(p.vars)
         form = self.rng.choice(("yield from {}", f"{to} = (yield from {{}}) or 3"))
         self.add(p, form.format(self.rng.choice((*of, "upto(2)", "[4, 1]"))))
@@ -488,7 +522,11 @@ class Writer:
 
     def function(self, kind: str = "plain", least: int = 2, most: int = 7) -> str:
         """Writes a function of (a, b=1) that gives a number, or several; `least` is in statements."""
-        name = self.fresh({"plain": "f", "generator": "g", "delegating": "gd", "coroutine": "co", "stream": "ag"}[kind])
+        name = self.fresh(
+            {"plain": "f", "generator": "g", "delegating": "gd", "coroutine": "co", "stream": "ag"}[
+                kind
+            ]
+        )
         place = Place(kind=kind)
         word = "async def" if kind in ("coroutine", "stream") else "def"
         self.add(Place(0), f"{word} {name}(a, b=1):")

@@ -377,17 +377,37 @@ def work(m: Any) -> None:
     for value in ({"b": [1, {"c": None}], "a": "é"}, [], {1: 2.0}, {object(): 1}, {1, 2}):
         attempt(writer.encode, value)
     html = m["html.parser"].HTMLParser()
-    attempt(html.feed, "<!doctype html><a href='x' b>t&amp;&#33;<br/><!-- c --><?pi?></a><script>x</scrip")
+    attempt(
+        html.feed,
+        "<!doctype html><a href='x' b>t&amp;&#33;<br/><!-- c --><?pi?></a><script>x</scrip",
+    )
     attempt(html.close)
-    for text in ('a = 1\n[b]\nc = [1, "x"]\nd = {e = 2020-01-01}\n[[f]]\n', "a = ", 'a = """x\n"""'):
+    for text in (
+        'a = 1\n[b]\nc = [1, "x"]\nd = {e = 2020-01-01}\n[[f]]\n',
+        "a = ",
+        'a = """x\n"""',
+    ):
         attempt(m["tomllib._parser"].loads, text)
     _argparse(m["argparse"])
     data = m["dataclasses"]
     point = attempt(
-        data.make_dataclass, "P", [("x", int), ("y", int, data.field(default=2))], frozen=True, order=True
+        data.make_dataclass,
+        "P",
+        [("x", int), ("y", int, data.field(default=2))],
+        frozen=True,
+        order=True,
     )
-    attempt(lambda: (point(1) < point(2), hash(point(1)), data.replace(point(1), x=3), data.asdict(point(1))))
-    tree = m["ast"].parse("def f(a, *b: int, c=1):\n  for x in [y for y in b if a]:\n    if a < 1: pass\n")
+    attempt(
+        lambda: (
+            point(1) < point(2),
+            hash(point(1)),
+            data.replace(point(1), x=3),
+            data.asdict(point(1)),
+        )
+    )
+    tree = m["ast"].parse(
+        "def f(a, *b: int, c=1):\n  for x in [y for y in b if a]:\n    if a < 1: pass\n"
+    )
     attempt(m["ast"].unparse, tree)
     attempt(m["ast"].literal_eval, "{'a': (1, -2j), 'b': {*()}}")
     attempt(m["ast"].dump, tree, indent=2)
@@ -397,9 +417,9 @@ def work(m: Any) -> None:
     for text in ("[a]\nx = 1\ny = %(x)s\n z\n[b]\n", "x = 1", "[a]\n[a]"):
         attempt(parser.read_string, text)
     attempt(parser.get, "a", "y")
-    a, b = "one two three".split(), "one three four five".split()
+    a, b = ["one", "two", "three"], ["one", "three", "four", "five"]
     attempt(lambda: list(m["difflib"].unified_diff(a, b)) + list(m["difflib"].ndiff(a, b)))
-    attempt(m["shlex"].split, "a 'b c' \"d\\\"\" # e", comments=True)
+    attempt(m["shlex"].split, 'a \'b c\' "d\\"" # e', comments=True)
     attempt(m["shlex"].split, "a 'b")
     attempt(m["string"].Template("$a ${b} $$").substitute, a=1, b=2)
     attempt(m["string"].Formatter().format, "{0!r:>4} {a[0]}", 1, a=[2])
@@ -423,7 +443,13 @@ def _argparse(argparse: Any) -> None:
     group.add_argument("-n", type=int, choices=[1, 2], default=1)
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("run").add_argument("file", nargs="*")
-    for line in (["-a", "run", "x", "y"], ["-n", "2"], ["-n", "3"], ["-a", "-n1"], ["run", "--", "-x"]):
+    for line in (
+        ["-a", "run", "x", "y"],
+        ["-n", "2"],
+        ["-n", "3"],
+        ["-a", "-n1"],
+        ["run", "--", "-x"],
+    ):
         attempt(parser.parse_args, line)
     attempt(parser.format_help)
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from unit import programs
-from unit.watching import arms_of, codes_of
 
 from pykcov.probes import decisions, places
+from unit import programs
+from unit.watching import arms_of, codes_of
 
 Arms = list[tuple[str, str]]
 
@@ -452,7 +452,15 @@ class Definition:
         return not stops
 
 
-COMPARED = ["is None", "is not None", "in (0, None)", "not in (0, None)", "is a", "is not a", "== b"]
+COMPARED = [
+    "is None",
+    "is not None",
+    "in (0, None)",
+    "not in (0, None)",
+    "is a",
+    "is not a",
+    "== b",
+]
 
 
 def expression(rng: random.Random, depth: int) -> str:

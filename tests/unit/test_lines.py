@@ -10,10 +10,10 @@ from typing import Any
 
 import coverage
 import pytest
-from unit import programs
-from unit.watching import MONITORING, codes_of, lines_of, tracing
 
 from pykcov.probes import places
+from unit import programs
+from unit.watching import MONITORING, codes_of, lines_of, tracing
 
 Tables = dict[types.CodeType, dict[int, int]]
 Found = dict[str, set[int]]

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit import programs
-from unit.watching import MONITORING, codes_of, monitoring
 
 from pykcov.probes import places
+from unit import programs
+from unit.watching import MONITORING, codes_of, monitoring
 
 
 def analyse(text: str) -> places.Source:
@@ -352,7 +352,9 @@ def _path() -> str:
 
 
 @pytest.mark.skipif(not MONITORING, reason="3.11 has no sys.monitoring")
-@pytest.mark.parametrize("line", ["x = 1", "x = x + x * x - x / (x + 1) + x + x + x", "x = f(1, 2)"])
+@pytest.mark.parametrize(
+    "line", ["x = 1", "x = x + x * x - x / (x + 1) + x + x + x", "x = f(1, 2)"]
+)
 def test_code_is_long_before_its_line_events_cost_more(line: str) -> None:
     """Not with a clock: LINE events are dear from where the distance does not fit in 8 bits."""
 

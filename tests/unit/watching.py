@@ -56,9 +56,7 @@ def tracing(trace: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def arms_of(
-    tables: Mapping[types.CodeType, places.Arms], seen: list[places.Arm]
-) -> Iterator[None]:
+def arms_of(tables: Mapping[types.CodeType, places.Arms], seen: list[places.Arm]) -> Iterator[None]:
     """Append the arms that happen in some code objects, in order."""
     if not MONITORING:
         with tracing(_opcode_tracer(tables, seen)):
@@ -167,9 +165,7 @@ def steps_of(
         names.PY_START: _ignore,
         names.PY_RESUME: _ignore,
     }
-    events = (
-        names.INSTRUCTION | names.BRANCH | names.JUMP | names.PY_START | names.PY_RESUME
-    )
+    events = names.INSTRUCTION | names.BRANCH | names.JUMP | names.PY_START | names.PY_RESUME
     with monitoring(list(tables), events, callbacks):
         yield
 

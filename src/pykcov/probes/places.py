@@ -199,12 +199,8 @@ class _Finder:
             return -1 if self.instructions[start].opcode in _WITH_EXIT else at
         if opcode in _WITH_EXIT:
             return -1
-        return self.named_expression(at)
-
-    def named_expression(self, at: int) -> int:
-        """Return the instruction that has the position of all of `y := x`, if `at` stores y."""
-        if self.instructions[at].opcode in _STORES and self.instructions[at - 1].opcode in _COPY:
-            return at - 1
+        if opcode in _STORES and self.instructions[at - 1].opcode in _COPY:
+            return at - 1  # y := x; the copy has the position of the whole
         return at
 
     # -- with the syntax tree
@@ -247,7 +243,7 @@ class _Finder:
             and self.instructions[at - 2].opcode in _SWAP
         ):
             whole = self.spans[at]
-            at = self.named_expression(at - 3)  # a < b < c: the last thing was to load b
+            at = self.producer(at - 2)  # a < b < c: the last thing was to load b
         elif one.opcode in _NONE_IF_NOT:
             at -= 1
         span = self.spans[at]
