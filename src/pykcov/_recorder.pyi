@@ -97,7 +97,7 @@ class Quiet:
 
 @final
 class Around:
-    """Called, it calls ``before()``, ``function(...)`` and ``after(what before returned)``, without a frame of its own."""
+    """Calls ``before()``, ``function(...)`` and ``after(what before returned)``, without a frame of its own."""
 
     def __new__(
         cls,

@@ -214,6 +214,12 @@ def test_a_case_that_matches_anything_decides_nothing() -> None:
     assert arms("def f(x):\n    match x:\n        case _: return 1\n", 1) == []
 
 
+def test_a_case_of_none_alone_has_both_arms() -> None:
+    text = "def f(x):\n    match x:\n        case None: x = 1\n"
+    assert arms(text, None) == [("None", "true")]
+    assert arms(text, 1) == [("None", "false")]
+
+
 def test_a_case_that_ends_a_loop_has_both_arms() -> None:
     text = """\
         def f(x):

@@ -127,7 +127,7 @@ def _arm() -> None:
 
 def _disarm() -> None:
     """Take all events off, unless something has begun to collect."""
-    global _armed, _events_on
+    global _armed
     # In this order: who attaches a sink looks at _armed afterwards, and waits for the lock to arm again.
     _armed = False
     if _recorder.sinks():

@@ -213,13 +213,12 @@ class _Finder:
         before = i - 1
         while self.instructions[before].opcode == EXTENDED_ARG:
             before -= 1
-        span = self.spans[before]
-        pattern = decisions.pattern_at(*span.start) if span is not None else None
-        if pattern is not None:
-            return self.case(i, at, pattern, decisions)
-        decision = self.decision(i, at, decisions)
+        pattern = self.pattern_at(before, decisions)
+        decision = self.decision(i, at, decisions) if pattern is None else None
         if decision is None:
-            return None
+            # `case None` alone tests the subject itself; a guard's jump may be called the pattern's.
+            pattern = pattern or self.pattern_at(i, decisions)
+            return self.case(i, at, pattern, decisions) if pattern is not None else None
         tests_none, jumps_if = _OUTCOMES[self.instructions[i].opcode]
         after = self.instructions[i].after
         truth = jumps_if != decision.inverted
@@ -230,6 +229,10 @@ class _Finder:
         taken, not_taken = _arms_of(decision.span, truth)
         implied = self.implied(i, decision, truth, decisions)
         return Branch(after, taken, not_taken, implied, self.instructions[i].target)
+
+    def pattern_at(self, i: int, decisions: Decisions) -> Span | None:
+        span = self.spans[i]
+        return decisions.pattern_at(*span.start) if span is not None else None
 
     def decision(self, i: int, at: int, decisions: Decisions) -> Decision | None:
         """Return which decision the jump `i` makes about the value that the instruction `at` made."""
@@ -300,8 +303,8 @@ class _Finder:
         while offset not in seen and offset in self.index:
             seen.add(offset)
             i = self.index[offset]
-            one, span = self.instructions[i], self.spans[i]
-            if span is not None and decisions.pattern_at(*span.start) != pattern:
+            one = self.instructions[i]
+            if self.spans[i] is not None and self.pattern_at(i, decisions) != pattern:
                 return True
             if one.opcode in _OUTCOMES:
                 return False
