@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import warnings
@@ -36,4 +35,6 @@ def warn(text: str) -> None:
     try:
         warnings.warn(text, KcovWarning, stacklevel=depth)
     except KcovWarning:
-        logging.getLogger("pykcov").warning("%s", text)
+        # Not by logging: it would ask for the current thread, and at the end of one make a dummy.
+        if sys.stderr is not None:
+            sys.stderr.write(f"KcovWarning: {text}\n")

@@ -30,14 +30,16 @@ class Collection:
     """Moves at each enable and disable."""
     handles: tuple[int, ...] = ()
     runs: list[Run] = field(default_factory=list)
-    """What came into its area, in the order of arrival."""
+    """What came into its area, in the order of arrival, since it was emptied."""
+    lost: int = 0
+    """Dropped before it was emptied."""
 
     def kept(self) -> int:
         """Number of PCs in its area."""
         return min(self.room, sum(len(run.kept()) for run in self.runs))
 
     def dropped(self) -> int:
-        return sum(len(run.events) for run in self.runs) - self.kept()
+        return self.lost + sum(len(run.events) for run in self.runs) - self.kept()
 
 
 @dataclass(eq=False)

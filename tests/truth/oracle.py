@@ -180,14 +180,14 @@ class Stub:
     def mark(self, mark: str) -> None:
         self.record(("mark", 0, 0, mark))
 
-    def open(self, include: Iterable[str], sections: int) -> Stub:
+    def open(self, **how: Any) -> Stub:
         return self
 
     def init_trace(self, size: int) -> None:
         pass
 
-    def mmap(self) -> None:
-        pass
+    def mmap(self) -> list[int]:
+        return [0]
 
     def close(self) -> None:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from .collecting import UNLIMITED, Collection, Common, Inherited, Run, Task
@@ -42,8 +43,9 @@ class Pykcov:
         return handle
 
     def collect(
-        self, handles: Iterable[int] = (), *, include: frozenset[int], area_size: int = 0
-    ) -> Collect:
+        self, handles: Iterable[int] = (), *, include: frozenset[int], area_size: int = 0,
+        branch: bool = False,
+    ) -> Collect:  # fmt: skip
         return Collect(self.machine, tuple(handles), include)
 
 
@@ -146,6 +148,15 @@ class Helpers:
         to = Collection(key, include, size - 1)
         self.machine.collections.append(to)
         return Device(self.machine, to)
+
+    def empty(self, device: Device) -> None:
+        """The user stores 0 in the count word."""
+        to, local = device.to, device.local
+        if local is not None:
+            to.runs.append(replace(local))
+        to.lost, to.runs = to.dropped(), []
+        if local is not None:
+            local.events.clear()
 
     def keep(self, key: str, collect: Collect) -> None:
         """The program is done with a collect(): the driver compares it afterwards."""

@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from .writer import Place, Writer
 
 SCOPES = ("ALL", "ALL", "ALL", "MAIN", "LIB")
+SPARE = ("0xc00", "0xc01")
+"""Handles that no device has. Main may collect() with them, each once."""
 POOLS = 3
 HELPERS = """\
 def resume(g, times):
@@ -76,12 +78,15 @@ class Actor:
 class Scenario:
     """Writes the file of the actors; `lib` wrote what they call."""
 
-    def __init__(self, rng: random.Random, lib: Writer, handles: list[str]) -> None:
+    def __init__(
+        self, rng: random.Random, lib: Writer, handles: list[str], small_areas: bool
+    ) -> None:
         self.rng = rng
         self.lib = lib
         self.names = lib.names
         self.out = Writer(rng, lib.names, prefix="m_")
         self.handles = handles
+        self.small_areas = small_areas
         self.actors: list[Actor] = []
         self.sites = 0
         # Of the actor that is being written:
@@ -106,10 +111,14 @@ class Scenario:
 
     def handle(self) -> str:
         """A handle: registered or not, or the task's common one."""
-        return self.rng.choice((*self.handles, "0xbad", "pykcov.common_handle()"))
+        return self.rng.choice((*self.handles, *SPARE, "0xbad", "pykcov.common_handle()"))
 
     def scope(self) -> str:
-        return f"include={self.rng.choice(SCOPES)}"
+        return f"**{self.rng.choice(SCOPES)}"
+
+    def room(self, *small: int) -> int:
+        """A size of an area: small, or large enough for anything."""
+        return self.rng.choice((*small, *[1 << 14] * len(small))) if self.small_areas else 1 << 15
 
     def take(self, actor: Actor, same_task: bool, same_thread: bool) -> str:
         """Notes what a call of the actor means for the one that is being written."""
@@ -216,20 +225,23 @@ class Scenario:
         if self.local_open:
             return self.section(p)
         name = self.out.fresh("d")
-        size = self.rng.choice((3, 9, 40, 4000, 4000))
+        size = self.room(3, 9, 40)
         self.add(p, f"{name} = device({self.key()}, {size}, {self.scope()}, sections=0)")
         self.local, self.local_open = True, self.local_open + 1
         for _ in range(self.rng.choice((1, 1, 2))):
             self.add(p, f"{name}.enable()")
             self.block(p)
+            if self.chance(0.2):
+                self.add(p, f"empty({name})")
+                self.work(p)
             self.add(p, f"{name}.disable()")
         self.local_open -= 1
         return None
 
-    def collect(self, p: Place) -> None:
+    def collect(self, p: Place, handles: str = "") -> None:
         name = self.out.fresh("c")
         size = self.rng.choice(("", "", ", area_size=9", ", area_size=70"))
-        self.add(p, f"with pykcov.collect({self.scope()}{size}) as {name}:")
+        self.add(p, f"with pykcov.collect({handles}{self.scope()}{size}, branch=BRANCH) as {name}:")
         self.block(p.deeper())
         if self.chance(0.3):
             self.add(p.deeper(), f"with pykcov.remote({name}.handle):")
@@ -422,6 +434,7 @@ class Main:
         self.rng = scenario.rng
         self.devices = devices
         self.place = Place(vars=("x",))
+        self.spare = list(SPARE)
 
     def add(self, text: str) -> None:
         self.scenario.add(self.place, text)
@@ -462,6 +475,8 @@ class Main:
             if found is not None and self.rng.random() < 0.5:
                 name = self.scenario.take(found, False, True)
                 self.add(f"x = own_{device.name}.run({name}, {self.scenario.key()}, x)")
+            elif self.spare and self.rng.random() < 0.4:
+                self.scenario.collect(self.place, f"[{self.spare.pop()}], ")
             else:
                 self.scenario.block(self.place)
         for device in self.devices:

@@ -6,10 +6,12 @@ import queue
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
-from .programs import POOLS, SCOPES, Program
+from .programs import POOLS, SCOPES, Program, branches
 
 
 class Stage:
@@ -21,33 +23,45 @@ class Stage:
         self.paths = [folder / f"truth_{program.seed}_{n}.py" for n in ("main", "lib")]
         self.paths = self.paths[: len(program.files)]
         self.pools = pools
+        self.folder = folder
+        self.branch = branches(program.seed)
         self.queues: list[queue.Queue[Any]] = [queue.Queue(), queue.Queue()]
         self.devices: dict[str, Any] = {}
         self.areas: dict[str, Any] = {}
         self.kept: dict[str, Any] = {}
 
-    def include(self, files: Iterable[int]) -> list[str]:
-        """Returns patterns for include=. Most programs share theirs: a process has 64 scopes at most."""
+    def scope(self, files: Iterable[int]) -> dict[str, list[str]]:
+        """Returns source=, include= and omit= for those of the files."""
         paths = [self.paths[i] for i in sorted(files)]
-        if self.program.seed // 1000 % 10:
-            paths = [path.with_name("truth_*_" + path.name.rsplit("_", 1)[1]) for path in paths]
-        return [str(path) for path in paths]
+        form = self.program.seed // 1000 % 12
+        if form == 0:
+            return {"include": [str(path) for path in paths]}
+        # The others share their scopes: a process takes 64 different ones.
+        if form == 1:
+            omit = [f"*_{path.stem.rsplit('_', 1)[1]}.py" for path in self.paths if path not in paths]
+            return {"source": [str(self.folder)], "omit": omit}
+        return {"include": [str(self.folder / f"*_{p.stem.rsplit('_', 1)[1]}.py") for p in paths]}
 
     def names(self) -> dict[str, Any]:
         """What the program finds among its globals."""
         found: dict[str, Any] = {
             "pykcov": self.pykcov, "QUEUES": self.queues, "device": self.device, "keep": self.keep,
-            "aside": self.aside, "aside_async": self.aside_async,
+            "aside": self.aside, "aside_async": self.aside_async, "empty": self.empty,
+            "BRANCH": self.branch,
         }  # fmt: skip
-        found |= {name: self.include(files) for name, files in SCOPES.items() if self.paths[1:]}
+        if self.paths[1:]:
+            found |= {name: self.scope(files) for name, files in SCOPES.items()}
         return found | {f"POOL{i}": pool for i, pool in enumerate(self.pools)}
 
-    def device(self, key: str, size: int, include: list[str], sections: int) -> Any:
-        device = self.pykcov.open(include=include, sections=sections)
+    def device(self, key: str, size: int, *, sections: int, **scope: list[str]) -> Any:
+        device = self.pykcov.open(**scope, sections=sections, branch=self.branch)
         device.init_trace(size)
         self.devices[key] = device
         self.areas[key] = device.mmap()
         return device
+
+    def empty(self, device: Any) -> None:
+        device.mmap()[0] = 0
 
     def keep(self, key: str, collect: Any) -> None:
         self.kept[key] = collect
@@ -77,6 +91,15 @@ class Stage:
             path.write_text(text)
             exec(compile(text, str(path), "exec"), names)
         return names
+
+    def warm(self, names: dict[str, Any]) -> None:
+        """Calls functions of the program often, for nothing: the interpreter specialises them."""
+        found = [value for name, value in names.items() if isinstance(value, FunctionType)]
+        for function in found:
+            if function.__module__ == "truth" and "co" not in function.__name__:
+                for i in range(20):
+                    with suppress(Exception):
+                        function(i % 5, 2)
 
     def close(self) -> None:
         self.areas.clear()
