@@ -116,11 +116,12 @@ def _arm() -> None:
     # Code that was out of every scope had its events disabled, and may be in a new one.
     interpreter.start(branch=_branch, restart=_fresh)
     _fresh = False
-    for frame in list(sys._current_frames().values()):
-        walk: types.FrameType | None = frame
+    for top in list(sys._current_frames().values()):
+        walk: types.FrameType | None = top
         while walk is not None:
             interpreter.enter_frame(walk, branch=bool(_discover(walk.f_code).branch))
             walk = walk.f_back
+    del top  # one of them is ours: a cycle that would keep our callers' objects alive
     # Only now may another thread go on without arming.
     _armed = True
 
