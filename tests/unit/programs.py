@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 import textwrap
 import types
@@ -328,29 +327,28 @@ MODULES = (
     "fractions", "statistics", "_strptime", "csv", "copy", "gettext",
 )  # fmt: skip
 
-Namespaces = dict[str, types.ModuleType]
+
+def compiled(names: tuple[str, ...] = MODULES) -> dict[str, types.CodeType]:
+    """Return the code of modules, from their sources."""
+    codes = {}
+    for name, file in zip(names, files_of(names), strict=True):
+        with open(file, encoding="utf-8") as opened:
+            codes[name] = compile(opened.read(), file, "exec", dont_inherit=True)
+    return codes
 
 
 @contextmanager
-def private_copies(
-    prepare: Callable[[types.CodeType], None], names: tuple[str, ...] = MODULES
-) -> Iterator[Namespaces]:
-    """Execute the modules anew, from their sources, each one's code given to `prepare` first.
-
-    The program's own modules of these names come back at the end.
-    """
-    saved = {name: importlib.import_module(name) for name in names}
-    copies: Namespaces = {}
+def private_copies(codes: dict[str, types.CodeType]) -> Iterator[dict[str, types.ModuleType]]:
+    """Execute modules anew. The program's own modules of these names come back at the end."""
+    saved = {name: importlib.import_module(name) for name in codes}
+    copies: dict[str, types.ModuleType] = {}
     try:
-        for name in names:
-            spec = importlib.util.find_spec(name)
-            assert spec is not None and spec.origin is not None
+        for name, code in codes.items():
+            spec = saved[name].__spec__
+            assert spec is not None
             module = types.ModuleType(name)
-            module.__file__, module.__spec__ = spec.origin, spec
+            module.__file__, module.__spec__ = code.co_filename, spec
             module.__package__ = spec.parent
-            with open(spec.origin, encoding="utf-8") as file:
-                code = compile(file.read(), spec.origin, "exec", dont_inherit=True)
-            prepare(code)
             sys.modules[name] = copies[name] = module  # dataclasses look there
             exec(code, module.__dict__)
             sys.modules[name] = saved[name]

@@ -102,7 +102,10 @@ def differences(ours: Found, theirs: Found) -> dict[str, tuple[list[int], list[i
 
 
 def run_modules(prepare: Callable[[types.CodeType], None]) -> None:
-    with programs.private_copies(prepare) as modules:
+    codes = programs.compiled()
+    for code in codes.values():
+        prepare(code)
+    with programs.private_copies(codes) as modules:
         programs.work(modules)
 
 

@@ -161,8 +161,8 @@ def steps(code: CodeType, table: Mapping[int, int]) -> Steps:
     """Return what to record on INSTRUCTION, BRANCH and JUMP to get the lines that LINE events give.
 
     `table` is line_table()'s. The sequence is the same but for two cases, in which a line is recorded
-    again, never one that does not happen: (1) a loop on one line, like `while x: x -= 1`, behind a
-    statement whose last instruction may raise, or another jump within a line like that: each
+    again, never one that does not happen: (1) a loop on one line, like `while x: x -= 1; continue`, behind
+    a statement whose last instruction may raise, or another jump within a line like that: each
     return to it, as a trace function gives it; (2) an exception within the header of a `with` that
     has its block on more lines, behind its `__enter__`: the header again.
     """
