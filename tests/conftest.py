@@ -5,11 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
+
+# Where the suite runs in the background Ctrl-C is ignored, and its children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything imports pykcov: a test process never meets the user's own devices, or another's.
 NAMESPACE = f"tests-{os.getpid()}"
