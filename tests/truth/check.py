@@ -218,7 +218,9 @@ class Check:
             yield f"x is {names['x']}, not {expected.result}"
         for key in ("local", "remote"):
             area = stage.areas[key]
-            yield from differs(key, expected.streams[0], foretold(reader.events(area[1 : 1 + area[0]])))
+            yield from differs(
+                key, expected.streams[0], foretold(reader.events(area[1 : 1 + area[0]]))
+            )
             if stage.devices[key].dropped:
                 yield f"{key}: {stage.devices[key].dropped} dropped"
         parts = stretches(c.trace.sections, reader.events(c.trace.pcs))

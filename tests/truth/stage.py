@@ -38,7 +38,9 @@ class Stage:
             return {"include": [str(path) for path in paths]}
         # The others share their scopes: a process takes 64 different ones.
         if form == 1:
-            omit = [f"*_{path.stem.rsplit('_', 1)[1]}.py" for path in self.paths if path not in paths]
+            omit = [
+                f"*_{path.stem.rsplit('_', 1)[1]}.py" for path in self.paths if path not in paths
+            ]
             return {"source": [str(self.folder)], "omit": omit}
         return {"include": [str(self.folder / f"*_{p.stem.rsplit('_', 1)[1]}.py") for p in paths]}
 
