@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .collecting import Collection
+from .conductor import HELPERS, Main, RemoteDevice
 from .frames import Source
 from .machine import Machine
+from .phrases import HEAD, Place
 from .pretend import Helpers, Pykcov
 from .rules import Rules
-from .scenario import HELPERS, POOLS, Main, RemoteDevice, Scenario
+from .scenario import POOLS, Scenario
 from .values import Abort, Event, Steps
 from .world import Asyncio, Builtins, Contexts, Pool, Queue, Threading
-from .writer import HEAD, Place, Writer
+from .writer import Writer
 
 IMPORTS = "import asyncio\nimport contextvars\nimport threading"
 SCOPES = {"ALL": frozenset({0, 1}), "MAIN": frozenset({0}), "LIB": frozenset({1})}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import textwrap
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -109,6 +111,30 @@ def _opcode_tracer(
         return trace
 
     return trace
+
+
+class Program:
+    """A text whose function `f` is called under observation."""
+
+    def __init__(self, text: str) -> None:
+        self.text = textwrap.dedent(text)
+        self.source = places.analyse(self.text, branch=True)
+        module = compile(self.text, "x.py", "exec", dont_inherit=True)
+        self.tables = {code: places.arms(code, self.source) for code in codes_of(module)}
+        self.names: dict[str, Any] = {}
+        exec(module, self.names)
+
+    def run(self, *args: Any) -> list[tuple[str, str]]:
+        seen: list[places.Arm] = []
+        with arms_of(self.tables, seen), contextlib.suppress(Exception):
+            self.names["f"](*args)
+        return [(self.text_of(arm), arm.what) for arm in seen]
+
+    def text_of(self, arm: places.Arm) -> str:
+        """Return what the arm's position has, of several lines only the first; columns are bytes."""
+        line = self.text.splitlines()[arm.line - 1].encode()
+        end = arm.end_column if arm.end_line == arm.line else len(line)
+        return line[arm.column : end].decode() or f"line {arm.line}"
 
 
 Line = tuple[str, int, int]
