@@ -60,6 +60,7 @@ static struct {
     uint64_t process;        /* moves at fork: a task of another process is nobody's */
     uint64_t task_ids;
     Py_ssize_t sinks;        /* attached in the whole process */
+    Py_ssize_t following;    /* Inherited that make tasks follow, and are in force */
     Py_buffer header_buffer, entries_buffer;
     table_t table;
 } state = {.extra = -1, .epoch = 1, .armed = 1};
@@ -112,6 +113,22 @@ static __thread struct {
 static PyTypeObject SinkType, TaskType, UnitType, InheritedType;
 
 /* ------------------------------------------------------------------ the current task */
+
+/* What was found for the contexts that ran lately: asyncio tasks that interleave change the context at each
+ * step. A task stays found for as long as its owner lives; that there is none, for the epoch. */
+typedef struct {
+    PyObject *context; /* compared, never looked into */
+    TaskObject *task;  /* borrowed: task_free() takes it out */
+    uint64_t epoch;
+} recent_t;
+static recent_t recent[256];
+
+static recent_t *recent_of(PyObject *context)
+{
+    /* Contexts are 64 bytes and more apart, and not all multiples of a power of two. */
+    uintptr_t bits = (uintptr_t)context >> 4;
+    return &recent[(bits ^ bits >> 8) % (sizeof recent / sizeof *recent)];
+}
 
 static int is_alive(PyObject *reference)
 {
@@ -202,12 +219,20 @@ static int call_hook(PyObject *hook, PyObject *arg, int *lost)
 /* Returns 0, or -1 with an exception as call_hook() does. */
 static int refresh(PyThreadState *ts)
 {
-    TaskObject *task = own_task(ts);
-    int lost = 0;
-    if (!task && state.adopt && follows()) {
-        if (call_hook(state.adopt, NULL, &lost) < 0)
-            return -1;
+    recent_t *found = recent_of(ts->context);
+    TaskObject *task = found->task;
+    if (found->context != ts->context || !ts->context ||
+        (task ? task->process != state.process || !task->owner || !is_alive(task->owner)
+              /* Another context at the address of a dead one has a task only after an epoch, or follows. */
+              : found->epoch != state.epoch || state.following)) {
+        int lost = 0;
         task = own_task(ts);
+        if (!task && state.adopt && state.following && follows()) {
+            if (call_hook(state.adopt, NULL, &lost) < 0)
+                return -1;
+            task = own_task(ts);
+        }
+        *recent_of(ts->context) = (recent_t){ts->context, task, state.epoch};
     }
     if (here.ts != ts)
         watch_thread(ts);
@@ -516,6 +541,8 @@ static void task_free(TaskObject *t)
 {
     PyObject_GC_UnTrack(t);
     state.epoch++;
+    if (recent_of(t->context)->task == t)
+        *recent_of(t->context) = (recent_t){0};
     task_clear(t);
     PyMem_Free(t->sinks);
     Py_TYPE(t)->tp_free((PyObject *)t);
@@ -535,6 +562,7 @@ static PyObject *task_bind(TaskObject *t, PyObject *end)
     Py_XSETREF(t->owner, owner);
     t->context = context;
     state.epoch++;
+    *recent_of(context) = (recent_t){0}; /* that of a parent process may be there */
     Py_RETURN_NONE;
 }
 
@@ -617,15 +645,24 @@ static PyObject *inherited_new(PyTypeObject *type, PyObject *args, PyObject *Py_
     if (i) {
         i->handle = handle;
         i->device = device;
-        i->follow = (char)follow;
+        i->follow = follow != 0;
         i->live = 1;
+        state.following += i->follow;
         i->outer = Py_NewRef(outer);
     }
     return (PyObject *)i;
 }
 
+static PyObject *inherited_end(InheritedObject *i, PyObject *Py_UNUSED(arg))
+{
+    state.following -= i->live && i->follow;
+    i->live = 0;
+    Py_RETURN_NONE;
+}
+
 static void inherited_free(InheritedObject *i)
 {
+    state.following -= i->live && i->follow;
     Py_XDECREF(i->outer);
     Py_TYPE(i)->tp_free((PyObject *)i);
 }
@@ -634,8 +671,13 @@ static PyMemberDef inherited_members[] = {
     {"handle", T_ULONGLONG, offsetof(InheritedObject, handle), READONLY, "the common handle"},
     {"device", T_ULONGLONG, offsetof(InheritedObject, device), READONLY, "sequence << 16 | slot of its session"},
     {"follow", T_BOOL, offsetof(InheritedObject, follow), READONLY, "whoever inherits it is collected"},
-    {"live", T_BOOL, offsetof(InheritedObject, live), 0, "the session is not over"},
+    {"live", T_BOOL, offsetof(InheritedObject, live), READONLY, "the session is not over"},
     {"outer", T_OBJECT, offsetof(InheritedObject, outer), READONLY, "what the context had before, or None"},
+    {NULL},
+};
+
+static PyMethodDef inherited_methods[] = {
+    {"end", (PyCFunction)inherited_end, METH_NOARGS, NULL},
     {NULL},
 };
 
@@ -645,6 +687,7 @@ static PyTypeObject InheritedType = {
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = inherited_new,
     .tp_dealloc = (destructor)inherited_free,
+    .tp_methods = inherited_methods,
     .tp_members = inherited_members,
 };
 

@@ -46,8 +46,10 @@ class Unit:
 
     mask: int
     armed: int
-    entry: int
-    branch: int
+    @property
+    def entry(self) -> int: ...
+    @property
+    def branch(self) -> int: ...
     def __new__(
         cls,
         entry: int = 0,
@@ -65,14 +67,21 @@ class Unit:
 class Inherited:
     """A common handle as a context has it; ``outer`` is what it had before."""
 
-    handle: int
-    device: int
-    follow: bool
-    live: bool
-    outer: Inherited | None
+    @property
+    def handle(self) -> int: ...
+    @property
+    def device(self) -> int: ...
+    @property
+    def follow(self) -> bool: ...
+    @property
+    def live(self) -> bool: ...
+    @property
+    def outer(self) -> Inherited | None: ...
     def __new__(
         cls, handle: int, device: int, follow: bool, outer: Inherited | None, /
     ) -> Self: ...
+    def end(self) -> None:
+        """Let it be in force no more: its session is over."""
 
 @final
 class remote:

@@ -37,9 +37,9 @@ class collect:
     ``handles``; and those that are annotated with the block's own common handle, ``c.handle``.
 
     ``source``, ``include`` and ``omit`` choose the files as coverage.py's do. ``branch=True`` records branch arms
-    too. ``area_size`` is the size in words of a section's area, and of the device's: a full one is emptied by
-    this process, so nothing is dropped in it. Several may be open at once, nested or not; each gets its own.
-    Raises KcovError EEXIST if a handle is in use, EINVAL for what is not a handle.
+    too. ``area_size`` is the size in words of the device's area, and of a section's in another process: a full
+    one is emptied by this process, so nothing is dropped in it. Several may be open at once, nested or not; each
+    gets its own. Raises KcovError EEXIST if a handle is in use, EINVAL for what is not a handle.
     """
 
     @quietly

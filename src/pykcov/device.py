@@ -416,7 +416,7 @@ class Device:
                 owner.remote = None
             owner.release()
         if self._inherited is not None:
-            self._inherited.live = False
+            self._inherited.end()
             self._inherited = None
         probes.settle()
         if self._closed:

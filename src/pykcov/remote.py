@@ -26,13 +26,16 @@ __all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
 
 log = logging.getLogger("pykcov")
 
+# Words of a section's area that is emptied when it is full: a hundred of them fit into a cache.
+_DRAINED = 1 << 12
+
 
 class Session:
     """What this process knows of one session of one device: where a section's words go."""
 
     __slots__ = (
-        "area", "area_size", "branch", "drain", "dropped", "key", "lock", "pool", "scope", "sections",
-        "sequence", "slot", "slot_number",
+        "area", "area_size", "branch", "capacity", "drain", "dropped", "key", "lock", "pool", "scope",
+        "sections", "sequence", "slot", "slot_number",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +55,9 @@ class Session:
         self.dropped = self.slot[Word.DROPPED :]
         self.area = device_area
         self.area_size = self.slot[Word.REMOTE_SIZE]
+        if drain is not None:
+            self.area_size = min(self.area_size, _DRAINED)
+        self.capacity = abi.capacity(self.area_size)  # records in a section's area
         self.scope = scope
         self.branch = branch
         # Makes room in the device's area: only collect() has that, in the process that collects.
@@ -141,7 +147,7 @@ class Section:
             self.began = time.monotonic_ns()
         self.sink = _recorder.Sink(
             self.area.words,
-            abi.capacity(session.area_size),
+            session.capacity,
             self.area.lost,
             scope_bit,
             session.branch,

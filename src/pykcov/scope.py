@@ -52,6 +52,7 @@ class Scope:
     _include: re.Pattern[str] | None = field(compare=False, repr=False)
     _omit: re.Pattern[str] | None = field(compare=False, repr=False)
     _answers: dict[str, bool] = field(compare=False, repr=False)
+    _hash: int = field(compare=False, repr=False)
 
     def __init__(
         self,
@@ -84,6 +85,11 @@ class Scope:
         object.__setattr__(self, "_include", _compile("include", self.include))
         object.__setattr__(self, "_omit", _compile("omit", self.omit))
         object.__setattr__(self, "_answers", {})
+        object.__setattr__(self, "_hash", hash(tuple(getattr(self, name) for name in names)))
+
+    def __hash__(self) -> int:
+        """Return what was computed once: every section asks."""
+        return self._hash
 
     def to_json(self) -> list[list[str]]:
         """Return what from_json() takes. It means the same in a process in another directory."""

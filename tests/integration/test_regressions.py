@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 import pykcov
 from pykcov import _recorder
+from pykcov.probes.source import analyse
 
 
 def steps(trace: pykcov.Trace) -> set[str]:
@@ -95,6 +99,49 @@ def test_threads_that_begin_at_once_lose_no_lines_and_no_sections(tmp_path: Path
                 device.disable()
     finally:
         sys.setswitchinterval(interval)
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="3.12 collects garbage between instructions"
+)
+def test_sources_are_parsed_in_several_threads_at_once() -> None:
+    """3.11 shares the depth of recursion of all its parsers, and a collection of garbage switches threads."""
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            for _ in range(50):
+                pass
+
+    text = "\n".join(f"def f{n}(x):\n    y = x\n    return y\n" for n in range(100))
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    wrong: list[object] = []
+
+    def work() -> None:
+        for _ in range(30):
+            Garbage()
+            try:
+                found = analyse(text)
+            except SystemError as error:
+                wrong.append(error)
+            else:
+                if found is None or len(found.functions) != 100:
+                    wrong.append(found)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(50)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
+    assert not wrong
 
 
 def test_pykcovs_own_work_is_not_recorded_even_if_its_tools_are_in_scope() -> None:

@@ -22,6 +22,8 @@ SCOPES = ("ALL", "ALL", "ALL", "MAIN", "LIB")
 SPARE = ("0xc00", "0xc01")
 """Handles that no device has. Main may collect() with them, each once."""
 POOLS = 3
+
+
 @dataclass(frozen=True)
 class Actor:
     """What its callers have to know of an actor."""

@@ -10,6 +10,7 @@ interpreter.py knows. Numbers stay small. What is left out, and why:
   where the branches meet, if it comes there straight from a call.
 * an unfinished generator with something to clean up that is not closed: it would be the garbage collector's.
 """
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import bisect
+import contextlib
 import hashlib
 import linecache
 import os
@@ -26,6 +27,7 @@ _COMPOUND = (
 )  # fmt: skip
 # A backslash with what it escapes, and one that escapes nothing that Python knows.
 _ESCAPE = re.compile(r"""\\(?:[\\'"\nabfnrtv0-7xNuU]|(?P<unknown>))""")
+_PARSE_TRIES = 20
 _JOINED = re.compile(r";[ \t]*\\\n")
 
 
@@ -92,9 +94,8 @@ def analyse(text: str, *, branch: bool = False) -> Source | None:
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    try:
-        tree = ast.parse(_without_unknown_escapes(text))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = _parse(_without_unknown_escapes(text))
+    if tree is None:
         return None
     walk = _Walk(text)
     walk.module(tree)
@@ -108,6 +109,18 @@ def analyse(text: str, *, branch: bool = False) -> Source | None:
         tuple(line for line, _ in walk.changes),
         ("<module>", *(name for _, name in walk.changes)),
     )
+
+
+def _parse(text: str) -> ast.Module | None:
+    # Where a garbage collection lets another thread parse in the middle of ours, 3.11 says SystemError to
+    # one of both: they share the depth of recursion (gh-106905). No lock: a finalizer would run under it.
+    for _ in range(_PARSE_TRIES):
+        with contextlib.suppress(SystemError):
+            try:
+                return ast.parse(text)
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                break
+    return None
 
 
 def _without_unknown_escapes(text: str) -> str:
