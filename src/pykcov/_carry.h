@@ -23,24 +23,24 @@ static PyObject *around_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNU
 static PyObject *around_call(AroundObject *a, PyObject *args, PyObject *kw)
 {
     PyObject *opened = PyObject_CallNoArgs(a->before);
-    if (!opened)
+    if (!opened && !contained())
         return NULL;
     PyObject *result = PyObject_Call(a->function, args, kw);
-    if (a->after != Py_None) {
+    if (opened && a->after != Py_None) {
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
         PyObject *done = PyObject_CallOneArg(a->after, opened);
-        if (!done) { /* a signal handler's */
+        if (!done && !contained()) {
             Py_XDECREF(type);
             Py_XDECREF(value);
             Py_XDECREF(traceback);
             Py_CLEAR(result);
         } else {
-            Py_DECREF(done);
+            Py_XDECREF(done);
             PyErr_Restore(type, value, traceback);
         }
     }
-    Py_DECREF(opened);
+    Py_XDECREF(opened);
     return result;
 }
 

@@ -7,6 +7,7 @@
  * Everything here runs with the GIL held. Words in shared memory are read and written with atomics,
  * count last, because other processes look at them. See _recorder.pyi for what Python sees.
  */
+#define _GNU_SOURCE /* open-file-description locks */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <frameobject.h>
@@ -53,6 +54,7 @@ static struct {
     PyObject *find;          /* find(handle): the slow way, when the table is not settled or mapped */
     PyObject *enter;         /* enter(handle, device) -> a section, or None */
     PyObject *leave;         /* leave(sections, idle) -> whether an idle entry was left */
+    PyObject *contain;       /* contain(exception) -> whether it was pykcov's own, which is told and over */
     PyObject *disable;       /* sys.monitoring.DISABLE */
     Py_ssize_t extra;        /* index of the unit in a code object's extras */
     uint64_t epoch;          /* any thread's cached task is void once this has moved */
@@ -190,9 +192,38 @@ static void watch_thread(PyThreadState *ts)
     PyErr_Clear();
 }
 
-/* Calls a hook without touching the exception that may be on its way. Returns 0; or -1 with an exception that
- * was raised into pykcov's Python code and is the program's: a signal handler's, KeyboardInterrupt. That
- * there was no stack or memory left for the hook is not; then `lost` is set. */
+/* Takes the exception that pykcov's Python code has raised, unless it is the program's: a signal handler's,
+ * KeyboardInterrupt. Returns whether it is gone. */
+static int contained(void)
+{
+    if (PyErr_ExceptionMatches(PyExc_RecursionError) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        PyErr_Clear();
+        return 1;
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback)
+        PyException_SetTraceback(value, traceback);
+    here.quiet++;
+    PyObject *ours = state.contain ? PyObject_CallOneArg(state.contain, value) : NULL;
+    here.quiet--;
+    if (!ours)
+        PyErr_Clear();
+    int keep = ours == Py_False;
+    Py_XDECREF(ours);
+    if (keep) {
+        PyErr_Restore(type, value, traceback);
+        return 0;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return 1;
+}
+
+/* Calls a hook without touching the exception that may be on its way. Returns 0, and sets `lost` if the hook could
+ * not do its work; or -1 with an exception that is the program's, as contained() has it. */
 static int call_hook(PyObject *hook, PyObject *arg, int *lost)
 {
     if (IS_FINALIZING()) /* the hooks' modules may be gone */
@@ -202,10 +233,9 @@ static int call_hook(PyObject *hook, PyObject *arg, int *lost)
     here.quiet++;
     PyObject *done = arg ? PyObject_CallOneArg(hook, arg) : PyObject_CallNoArgs(hook);
     here.quiet--;
-    if (!done && (PyErr_ExceptionMatches(PyExc_RecursionError) || PyErr_ExceptionMatches(PyExc_MemoryError))) {
-        PyErr_Clear();
+    if (!done && contained())
         *lost = 1;
-    } else if (!done) {
+    else if (!done) {
         Py_XDECREF(type);
         Py_XDECREF(value);
         Py_XDECREF(traceback);
@@ -693,6 +723,7 @@ static PyTypeObject InheritedType = {
 
 #include "_remote.h"
 #include "_carry.h"
+#include "_lock.h"
 
 /* ------------------------------------------------------------------ quiet */
 
@@ -771,14 +802,14 @@ static PyObject *add(PyObject *Py_UNUSED(module), PyObject *args)
 static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kw)
 {
     static char *names[] = {"task_var", "inherited_var", "adopt",   "discover", "idle",
-                            "find",     "enter",         "leave", "disable",  NULL};
-    PyObject *new[9] = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
-                                     &new[5], &new[6], &new[7], &new[8]))
+                            "find",     "enter",         "leave",   "contain",  "disable", NULL};
+    PyObject *new[10] = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
+                                     &new[5], &new[6], &new[7], &new[8], &new[9]))
         return NULL;
     PyObject **slots[] = {&state.task_var, &state.inherited_var, &state.adopt, &state.discover, &state.idle,
-                          &state.find,     &state.enter,         &state.leave, &state.disable};
-    for (int i = 0; i < 9; i++)
+                          &state.find,     &state.enter,         &state.leave, &state.contain,  &state.disable};
+    for (int i = 0; i < 10; i++)
         if (new[i])
             Py_XSETREF(*slots[i], Py_NewRef(new[i]));
     Py_RETURN_NONE;
@@ -840,7 +871,7 @@ PyMODINIT_FUNC PyInit__recorder(void)
         const char *name;
         PyTypeObject *type;
     } types[] = {{"Task", &TaskType}, {"Sink", &SinkType}, {"Unit", &UnitType},
-                 {"Inherited", &InheritedType}, {"remote", &RemoteType}, {"Quiet", &QuietType}, {"Around", &AroundType} PROBE_TYPES};
+                 {"Inherited", &InheritedType}, {"remote", &RemoteType}, {"Quiet", &QuietType}, {"Around", &AroundType}, {"Lock", &LockType} PROBE_TYPES};
     PyObject *m = PyModule_Create(&module);
     if (!m)
         return NULL;

@@ -4,7 +4,7 @@ import contextvars
 import types
 import weakref
 from collections.abc import Callable
-from typing import Any, Self, final
+from typing import Any, NoReturn, Protocol, Self, final
 
 from typing_extensions import Buffer
 
@@ -117,6 +117,24 @@ class Around:
     ) -> Self: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
+class Space(Protocol):
+    """Whose lock file it is."""
+
+    lock_fd: int
+    def stuck(self, what: str, who: str) -> NoReturn:
+        """Raise what says that a lock was waited for in vain."""
+
+@final
+class Lock:
+    """Excludes threads of this process and, by a byte of the lock file, other processes. Reentrant.
+
+    ``patience``: seconds that anybody waits; then ``space.stuck()``.
+    """
+
+    def __new__(cls, space: Space, byte: int, what: str, patience: float, /) -> Self: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
+
 def install(
     *,
     task_var: contextvars.ContextVar[Any] = ...,
@@ -127,6 +145,7 @@ def install(
     find: Callable[[object], int | None] = ...,
     enter: Callable[[int, int], object] = ...,
     leave: Callable[[list[Any], int], bool] = ...,
+    contain: Callable[[BaseException], bool] = ...,
     disable: object = ...,
 ) -> None:
     """Set what C calls back."""

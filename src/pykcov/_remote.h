@@ -23,7 +23,7 @@ static find_t find_handle(PyObject *handle, PyObject **device)
     *device = PyObject_CallOneArg(state.find, handle);
     here.quiet--;
     if (!*device)
-        return UNSETTLED;
+        return contained() ? NOT_LISTENED : UNSETTLED;
     if (*device != Py_None)
         return LISTENED;
     Py_CLEAR(*device);
@@ -90,7 +90,7 @@ static PyObject *remote_enter(RemoteObject *r, PyObject *Py_UNUSED(arg))
         section = PyObject_Vectorcall(state.enter, args, 2, NULL);
         here.quiet--;
         Py_DECREF(device);
-        if (!section)
+        if (!section && !contained())
             return NULL;
     }
     if (section && section != Py_None) {
@@ -114,14 +114,23 @@ static PyObject *remote_exit(RemoteObject *r, PyObject *const *Py_UNUSED(args), 
         r->idle--;
         Py_RETURN_NONE;
     }
+    Py_ssize_t had = PyList_GET_SIZE(r->sections);
     here.quiet++;
     PyObject *left = PyObject_CallFunction(state.leave, "On", r->sections, r->idle);
-    here.quiet--;
-    if (!left)
+    if (!left && !contained()) {
+        /* A signal handler raised. If that was before anything was done, the section would stay open. */
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        if (PyList_GET_SIZE(r->sections) == had)
+            Py_XDECREF(PyObject_CallFunction(state.leave, "On", r->sections, r->idle));
+        here.quiet--;
+        PyErr_Restore(type, value, traceback);
         return NULL;
+    }
+    here.quiet--;
     if (left == Py_True)
         r->idle--;
-    Py_DECREF(left);
+    Py_XDECREF(left);
     Py_RETURN_NONE;
 }
 

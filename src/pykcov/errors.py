@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
+import traceback
 import warnings
 
-__all__ = ["KcovError", "KcovWarning", "warn"]
+from . import _recorder
+
+__all__ = ["KcovError", "KcovWarning", "contain", "warn"]
 
 
 class KcovError(OSError):
@@ -25,6 +29,7 @@ class KcovWarning(RuntimeWarning):
 
 
 _HERE = os.path.dirname(__file__) + os.sep
+_LIBRARY = sysconfig.get_path("stdlib") + os.sep
 
 
 def warn(text: str) -> None:
@@ -38,3 +43,21 @@ def warn(text: str) -> None:
         # Not by logging: it would ask for the current thread, and at the end of one make a dummy.
         if sys.stderr is not None:
             sys.stderr.write(f"KcovWarning: {text}\n")
+
+
+def contain(error: BaseException) -> bool:
+    """Tell whether an exception in an annotation or a callback is pykcov's own fault; then warn of it.
+
+    Else it is the program's: a signal handler's that ran while pykcov did, KeyboardInterrupt.
+    """
+    if not isinstance(error, Exception):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    if not all(frame.filename.startswith((_HERE, _LIBRARY, "<frozen ")) for frame in frames):
+        return False
+    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    warn(f"an error of pykcov's, some events may be lost: {error!r}{where}")
+    return True
+
+
+_recorder.install(contain=contain)

@@ -19,10 +19,11 @@ import re
 import stat
 import struct
 import threading
-import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from . import _recorder
+from ._recorder import Lock
 from .errors import KcovError
 
 __all__ = ["Lock", "Namespace", "get", "is_alive", "this_process"]
@@ -63,59 +64,6 @@ def _start_time(pid: int) -> int:
 _identity = [0, 0]
 
 
-class Lock:
-    """Excludes threads of this process and, by a byte of the lock file, other processes.
-
-    Reentrant, because a signal handler or a finalizer may run pykcov inside pykcov. Raises KcovError
-    ETIMEDOUT when its holder does not let go of it.
-    """
-
-    __slots__ = ("_depth", "_give", "_mutex", "_namespace", "_take", "_what")
-
-    def __init__(self, namespace: Namespace, byte: int, what: str) -> None:
-        self._namespace = namespace
-        self._what = what
-        self._mutex = threading.RLock()
-        self._depth = 0
-        self._take = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-        self._give = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0)
-
-    def __enter__(self) -> None:
-        if not self._mutex.acquire(timeout=_PATIENCE):
-            raise self._timeout("another thread")
-        if self._depth == 0:
-            try:
-                self._lock_byte()
-            except BaseException:
-                self._mutex.release()
-                raise
-        self._depth += 1
-
-    def __exit__(self, *exc: object) -> None:
-        self._depth -= 1
-        if self._depth == 0:
-            fcntl.fcntl(self._namespace.lock_fd, fcntl.F_OFD_SETLK, self._give)
-        self._mutex.release()
-
-    def _lock_byte(self) -> None:
-        deadline = 0.0
-        while True:
-            try:
-                fcntl.fcntl(self._namespace.lock_fd, fcntl.F_OFD_SETLK, self._take)
-                return
-            except (BlockingIOError, PermissionError):
-                now = time.monotonic()
-                deadline = deadline or now + _PATIENCE
-                if now > deadline:
-                    raise self._timeout("another process") from None
-                time.sleep(0.0002)
-
-    def _timeout(self, who: str) -> KcovError:
-        return KcovError(
-            errno.ETIMEDOUT, f"{self._what}: {who} has kept its lock for {_PATIENCE:.0f} s"
-        )
-
-
 class Namespace:
     """One user's directory of shared files, open.
 
@@ -135,8 +83,8 @@ class Namespace:
         self.dir_fd = -1
         self.lock_fd = -1
         self._attach()
-        self.registry_lock = Lock(self, 0, "registry")
-        self.codemap_lock = Lock(self, 1, "code map")
+        self.registry_lock = self._lock(0, "registry")
+        self.codemap_lock = self._lock(1, "code map")
         self._device_locks: dict[int, Lock] = {}
 
     def _attach(self) -> None:
@@ -199,15 +147,22 @@ class Namespace:
         self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
         os.close(old)
         self._share(fcntl.F_RDLCK)
-        self.registry_lock = Lock(self, 0, "registry")
-        self.codemap_lock = Lock(self, 1, "code map")
+        self.registry_lock = self._lock(0, "registry")
+        self.codemap_lock = self._lock(1, "code map")
         self._device_locks.clear()
+
+    def _lock(self, byte: int, what: str) -> Lock:
+        return Lock(self, byte, what, _PATIENCE)
+
+    def stuck(self, what: str, who: str) -> NoReturn:
+        """Raise the KcovError ETIMEDOUT of a lock whose holder does not let go of it."""
+        raise KcovError(errno.ETIMEDOUT, f"{what}: {who} has kept its lock for {_PATIENCE:.0f} s")
 
     def device_lock(self, slot: int) -> Lock:
         """Return the lock that guards the device in ``slot``: mode, owner, sequence, area."""
         lock = self._device_locks.get(slot)
         if lock is None:
-            lock = self._device_locks.setdefault(slot, Lock(self, 16 + slot, f"device {slot}"))
+            lock = self._device_locks.setdefault(slot, self._lock(16 + slot, f"device {slot}"))
         return lock
 
     def open(self, name: str, flags: int) -> int:

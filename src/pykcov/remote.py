@@ -16,7 +16,7 @@ from errno import EUCLEAN
 from . import _recorder, abi, area, namespace, probes, registry, task
 from ._recorder import remote
 from .area import Area, Head, Pool
-from .errors import KcovError, warn
+from .errors import KcovError, contain, warn
 from .namespace import Lock
 from .registry import Mode, Word
 from .scope import Scope
@@ -178,25 +178,36 @@ class Section:
     def leave(self) -> None:
         """One remote_stop(); the last one ends the section."""
         self.depth -= 1
-        if self.depth == 0:
+        if self.depth <= 0:
             self.finish()
 
     def finish(self) -> None:
-        """End the section, whoever does it. Never raises, and not twice."""
+        """End the section, whoever does it. Not twice; raises only what a signal handler raises."""
         if self.process != _process or not self.task.detach(self.sink):
             return
         self.depth = 0  # make_room() may be waiting for the lock in another thread
-        self.task.sections.remove(self)
+        try:
+            self._settle()
+        except BaseException:
+            self._settle()
+            raise
+
+    def _settle(self) -> None:
+        """Hand over what was recorded, and give everything back. A signal handler may have broken it off."""
+        if self in self.task.sections:
+            self.task.sections.remove(self)
         self.task.release()
         self.session.sections.discard(self)
+        head = self.area.head
+        if head[Head.DEVICE] != self.session.key:
+            return
         try:
             self.flush()
         except (KcovError, OSError) as error:
-            head = self.area.head
             lost = self.area.words[0] - head[Head.MOVED] + head[Head.LOST] - head[Head.TOLD]
             _recorder.add(self.session.dropped, lost)
             warn(f"remote_stop: {lost} events of a section are dropped: {error}")
-        self.area.head[Head.DEVICE] = 0
+        head[Head.DEVICE] = 0
         self.session.pool.put(self.area)
 
 
@@ -267,7 +278,13 @@ def enter(handle: int, key: int, *, implicit: bool = False) -> Section | None:
                 section.depth += 1
                 return section
         log.debug("remote_start: handle %#x, device %d", handle, session.slot_number)
-        return Section(session, handle, owner, implicit=implicit)
+        before = len(owner.sections)
+        try:
+            return Section(session, handle, owner, implicit=implicit)
+        except BaseException:  # a signal handler's, too: nobody would end it
+            for section in owner.sections[before:]:
+                section.finish()
+            raise
     except (KcovError, OSError) as error:
         warn(f"remote_start: handle {handle:#x}: nothing is collected: {error}")
         return None
@@ -282,12 +299,14 @@ def _leave(sections: list[Section], idle: int) -> bool:
     owner = _recorder.current_task()
     for i in range(len(sections) - 1, -1, -1):
         if sections[i].task is owner or sections[i].process != _process:
-            sections.pop(i).leave()
+            sections[i].leave()
+            del sections[i]
             return False
     if idle:
         return True
     warn("remote: the block ends in another task than it began in; its section ends here")
-    sections.pop().leave()
+    sections[-1].leave()
+    del sections[-1]
     return False
 
 
@@ -299,9 +318,13 @@ def remote_start(handle: int) -> None:
     Source: kcov_remote_start of the patch.
     """
     with quiet:
-        key = _recorder.find(handle)
-        owner = task.current()
-        owner.starts.append(None if key is None else enter(handle, key))
+        try:
+            key = _recorder.find(handle)
+            owner = task.current()
+            owner.starts.append(None if key is None else enter(handle, key))
+        except Exception as error:
+            if not contain(error):
+                raise
 
 
 def remote_stop() -> None:
@@ -315,8 +338,12 @@ def remote_stop() -> None:
             warn("remote_stop: no remote_start in this task")
             return
         section = owner.starts.pop()
-        if section is not None:
-            section.leave()
+        try:
+            if section is not None:
+                section.leave()
+        except Exception as error:
+            if not contain(error):
+                raise
 
 
 @task.quietly

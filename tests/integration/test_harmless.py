@@ -1,0 +1,80 @@
+"""What goes wrong in pykcov stays in pykcov; what the program raises meanwhile is the program's."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import pykcov
+from pykcov import probes, task
+
+remote: ModuleType = sys.modules["pykcov.remote"]
+
+
+class Alarm(Exception):
+    pass
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> ModuleType:
+    path = tmp_path / "work.py"
+    path.write_text("def work(x):\n    y = x + 1\n    return y\n")
+    module = ModuleType("work")
+    exec(compile(path.read_text(), path, "exec"), module.__dict__)
+    return module
+
+
+def test_an_error_in_a_callback_is_a_warning(
+    work: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes.events, "_make_unit", None)
+    with pytest.warns(pykcov.KcovWarning, match="an error of pykcov's.*NoneType"):
+        with pykcov.collect(source=[str(tmp_path)]):
+            assert work.work(1) == 2
+
+
+def test_an_error_in_an_annotation_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pykcov.open() as device:
+        device.init_trace(64)
+        device.remote_enable(area_size=16, handles=[5])
+        monkeypatch.setattr(remote, "Section", None)
+        with pytest.warns(pykcov.KcovWarning, match="an error of pykcov's"):
+            with pykcov.remote(5):
+                answer = 1
+        with pytest.warns(pykcov.KcovWarning, match="an error of pykcov's"):
+            pykcov.remote_start(5)
+        pykcov.remote_stop()
+        device.disable()
+        assert answer == 1
+
+
+def test_what_a_signal_handler_raises_into_pykcov_is_the_programs(
+    work: ModuleType, tmp_path: Path
+) -> None:
+    def ring(number: int, frame: object) -> None:
+        raise Alarm
+
+    def sections(until: float) -> None:
+        while time.monotonic() < until:
+            with pykcov.remote(5):
+                work.work(1)
+
+    previous = signal.signal(signal.SIGALRM, ring)
+    try:
+        with pykcov.open(source=[str(tmp_path)]) as device:
+            device.init_trace(1 << 16)
+            device.remote_enable(area_size=16, handles=[5])
+            for turn in range(200):
+                # Nearly all of the time is pykcov's: most signals arrive there.
+                signal.setitimer(signal.ITIMER_REAL, 0.001 + turn * 1e-6)
+                with pytest.raises(Alarm) as error:
+                    sections(time.monotonic() + 5)
+                    assert task.current().sections == [], error.getrepr()
+            device.disable()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
