@@ -4,9 +4,11 @@ import contextvars
 import types
 import weakref
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol, Self, final
+from typing import Any, Self, final
 
 from typing_extensions import Buffer
+
+from .namespace import Namespace
 
 class Task:
     """What the current context owns. ``bind`` makes it the context's and calls ``end`` when that dies."""
@@ -117,21 +119,14 @@ class Around:
     ) -> Self: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
-class Space(Protocol):
-    """Whose lock file it is."""
-
-    lock_fd: int
-    def stuck(self, what: str, who: str) -> NoReturn:
-        """Raise what says that a lock was waited for in vain."""
-
 @final
 class Lock:
-    """Excludes threads of this process and, by a byte of the lock file, other processes. Reentrant.
+    """Excludes threads of this process and, by a byte of the file ``space.lock_fd``, other processes. Reentrant.
 
-    ``patience``: seconds that anybody waits; then ``space.stuck()``.
+    ``patience``: seconds that anybody waits; then ``space.stuck(what, who)`` raises.
     """
 
-    def __new__(cls, space: Space, byte: int, what: str, patience: float, /) -> Self: ...
+    def __new__(cls, space: Namespace, byte: int, what: str, patience: float, /) -> Self: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
 

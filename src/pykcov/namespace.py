@@ -310,7 +310,8 @@ def in_child(function: Callable[[], None]) -> None:
 
 
 @atexit.register
-def _leave() -> None:
+def leave() -> None:
+    """Leave the namespace, at the end of the process; the last process removes its files."""
     global _current
     for function in reversed(_leaving):
         with contextlib.suppress(OSError):

@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from .errors import warn
+
 __all__ = ["Scope"]
 
 _ANSWERS = 10_000  # remembered; names like those of IPython's cells have no end
@@ -70,6 +72,9 @@ class Scope:
                 packages += places
             else:
                 unresolved.append(name)
+                warn(
+                    f"source: {name!r} is no directory, and no package or module of that name is found"
+                )
         self._set(
             directories,
             packages,

@@ -7,7 +7,7 @@ because a word of it is strange.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import SupportsIndex
 
 from . import codemap
@@ -36,6 +36,13 @@ class Location:
     end_line: int | None = None
     end_column: int | None = None
     arm: str = ""
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{part.name}={hex(self.pc) if part.name == 'pc' else repr(getattr(self, part.name))}"
+            for part in fields(self)
+        )
+        return f"Location({', '.join(shown)})"
 
 
 def locate(pc: int, place: Place | None) -> Location:

@@ -55,8 +55,8 @@ class Trace:
 
     ``pcs`` are the recorded PCs in order, with repeats; ``places`` gives the place of each of them
     that has one; ``sections`` the remote sections, if the device kept a record of them; ``dropped``
-    how many events happened and did not fit; ``probe`` which kind of probe was at work ('events',
-    'compiled').
+    how many events happened and did not fit; ``probe`` which kind of probe was at work ('sys.monitoring',
+    'trace function').
 
     ``a | b``, ``a & b`` and ``a - b`` work on the sets of PCs: the result holds each PC once, in
     the order of its first event in ``a`` (then ``b``). It has no sections, and its ``dropped`` is

@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         _print_namespace(clean=options.clean)
     except KcovError as error:
-        print(f"  unusable: {error.strerror or error}")
+        print(f"  unusable: {(error.strerror or str(error)).removeprefix('namespace: ')}")
         return 1
     return 0
 

@@ -305,7 +305,7 @@ def _say(stream: TextIO | None, text: str) -> None:
 
 def _exit_now(status: int) -> None:
     """End with ``status`` out of an atexit handler, where nothing else changes the exit status."""
-    namespace._leave()  # the one handler that was still to come and matters
+    namespace.leave()  # the one handler that was still to come and matters
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
