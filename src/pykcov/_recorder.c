@@ -302,6 +302,7 @@ static inline int append(SinkObject *sink, uint64_t pc)
     if (count >= sink->capacity) {
         Py_INCREF(sink); /* on_full may detach it */
         failed = make_room(sink);
+        words = sink->words; /* on_full may have given it another area */
         count = __atomic_load_n(words, __ATOMIC_RELAXED);
         int attached = sink->attached;
         if (attached && count >= sink->capacity)
@@ -526,11 +527,37 @@ static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kw)
     return (PyObject *)s;
 }
 
+static PyObject *sink_move_on(SinkObject *s, PyObject *args)
+{
+    Py_buffer area, lost;
+    if (!PyArg_ParseTuple(args, "w*w*", &area, &lost))
+        return NULL;
+    if (lost.len < 8 || area.len < 8 || s->capacity > (uint64_t)area.len / 8 - 1) {
+        PyBuffer_Release(&area);
+        PyBuffer_Release(&lost);
+        return PyErr_Format(PyExc_ValueError, "the area is smaller than its capacity");
+    }
+    Py_buffer old_area = s->area_buffer, old_lost = s->lost_buffer;
+    s->area_buffer = area;
+    s->lost_buffer = lost;
+    s->words = area.buf;
+    s->lost = lost.buf;
+    PyBuffer_Release(&old_area);
+    PyBuffer_Release(&old_lost);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef sink_methods[] = {
+    {"move_on", (PyCFunction)sink_move_on, METH_VARARGS, NULL},
+    {NULL},
+};
+
 static PyTypeObject SinkType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Sink",
     .tp_basicsize = sizeof(SinkObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = sink_new,
+    .tp_methods = sink_methods,
     .tp_dealloc = (destructor)sink_free,
 };
 
@@ -755,32 +782,55 @@ static PyTypeObject QuietType = {
 
 /* ------------------------------------------------------------------ words of areas */
 
-/* move(to, capacity, from, start, words) -> (moved, left): see _recorder.pyi. */
+/* Words of an area's header; area.py has them all. */
+enum { HEAD_DEVICE = 8, HEAD_MOVED = 10, HEAD_MOVING = 13, HEAD_MOVED_THEN = 14, HEAD_WORDS = 26 };
+
+/* move(to, capacity, from, head, key, words) -> (moved, left): see _recorder.pyi.
+ *
+ * Who is killed in here leaves HEAD_MOVING, and the next one who moves from that area finds out how far it got:
+ * the count of `to` is as it was before, or it is not. */
 static PyObject *move(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    Py_buffer to, from;
-    unsigned long long capacity, start, words;
-    if (!PyArg_ParseTuple(args, "w*Ky*KK", &to, &capacity, &from, &start, &words))
+    Py_buffer to, from, head;
+    unsigned long long capacity, key, words;
+    if (!PyArg_ParseTuple(args, "w*Ky*w*KK", &to, &capacity, &from, &head, &key, &words))
         return NULL;
     PyObject *result = NULL;
-    uint64_t *dst = to.buf, *src = from.buf;
-    if (words == 0 || to.len < 8 || from.len < 8 || capacity > ((uint64_t)to.len / 8 - 1) / words) {
+    uint64_t *dst = to.buf, *src = from.buf, *about = head.buf;
+    if (words == 0 || to.len < 8 || from.len < 8 || head.len < HEAD_WORDS * 8 ||
+        capacity > ((uint64_t)to.len / 8 - 1) / words) {
         PyErr_SetString(PyExc_ValueError, "the area is smaller than its capacity");
         goto out;
     }
-    uint64_t room = ((uint64_t)from.len / 8 - 1) / words, have = load(src), used = load(dst);
+    uint64_t room = ((uint64_t)from.len / 8 - 1) / words, used = load(dst);
+    uint64_t have = load(src), moving = load(&about[HEAD_MOVING]);
+    uint64_t pending = 0, moved = 0, start;
+    if (load(&about[HEAD_DEVICE]) != key) /* an empty section ends without the lock: read its count first */
+        goto done;
+    if (moving) {
+        if (used != moving - 1)
+            store(&about[HEAD_MOVED], about[HEAD_MOVED_THEN]);
+        store(&about[HEAD_MOVING], 0);
+    }
+    start = load(&about[HEAD_MOVED]);
     have = have < room ? have : room; /* a damaged count */
-    uint64_t pending = have > start ? have - start : 0;
+    pending = have > start ? have - start : 0;
     uint64_t space = used < capacity ? capacity - used : 0;
-    uint64_t moved = pending < space ? pending : space;
+    moved = pending < space ? pending : space;
     if (moved) {
         memcpy(dst + 1 + used * words, src + 1 + start * words, moved * words * 8);
+        store(&about[HEAD_MOVED_THEN], start + moved);
+        store(&about[HEAD_MOVING], used + 1);
         store(dst, used + moved);
+        store(&about[HEAD_MOVED], start + moved);
+        store(&about[HEAD_MOVING], 0);
     }
+done:
     result = Py_BuildValue("KK", (unsigned long long)moved, (unsigned long long)(pending - moved));
 out:
     PyBuffer_Release(&to);
     PyBuffer_Release(&from);
+    PyBuffer_Release(&head);
     return result;
 }
 

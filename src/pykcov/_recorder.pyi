@@ -36,6 +36,8 @@ class Sink:
         branch: bool = False,
         on_full: Callable[[], object] | None = None,
     ) -> Self: ...
+    def move_on(self, area: Buffer, lost: Buffer, /) -> None:
+        """Record into another area from now on, of at least the same capacity."""
 
 @final
 class Unit:
@@ -174,10 +176,14 @@ def insert(handles: tuple[int, ...], key: int, /) -> int | None:
     """Register all handles, or none and return the first that is taken."""
 
 def remove(handles: tuple[int, ...], key: int, /) -> None: ...
-def move(to: Buffer, capacity: int, source: Buffer, start: int, words: int, /) -> tuple[int, int]:
-    """Append the records of an area from number ``start`` on to another; return (moved, left over).
+def move(
+    to: Buffer, capacity: int, source: Buffer, head: Buffer, key: int, words: int, /
+) -> tuple[int, int]:
+    """Append the records of an area that are not moved yet to another; return (moved, left over).
 
-    ``capacity`` is what ``to`` can hold, in records of ``words`` words. Counts that cannot be are bounded.
+    ``head`` is the header of ``source``, which says how many are moved and whose they are: nothing is moved if
+    that is not ``key``. ``capacity`` is what ``to`` can hold, in records of ``words`` words. Counts that cannot be
+    are bounded.
     """
 
 def add(words: Buffer, value: int, /) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import dataclass
 from typing import Any
 
-from .namespace import Namespace, is_alive, this_process
+from .namespace import Namespace, this_process
 
-__all__ = ["Area", "Head", "Pool"]
+__all__ = ["Area", "FileName", "Head", "Pool"]
 
 MAGIC = 0x766F636B79700002
 _PAGE = 4096
@@ -21,7 +22,7 @@ _META = 1024  # byte of the header where the description begins, JSON
 
 
 class Head:
-    """Words of an area's header."""
+    """Words of an area's header. 8, 10, 13 and 14 are known to _recorder.c by number."""
 
     MAGIC = 0
     BYTES = 1  # of the header itself: where the words begin
@@ -31,11 +32,17 @@ class Head:
     RECORDED = 5  # how many were made
     PID = 6  # the process that writes here
     STARTED = 7
-    DEVICE = 8  # whose section is open: its session's key, 0 for none
+    DEVICE = 8  # whose section's this is: its session's key, 0 for none
     HANDLE = 9
     MOVED = 10  # records of this area that are in the device's already
     META = 11  # bytes of the description
     TOLD = 12  # of the lost, those that the device has counted
+    MOVING = 13  # while records are moved: 1 + the device's count before, 0 else
+    MOVED_THEN = 14  # what MOVED will be when they are
+    TID = 15
+    TASK = 16  # serial of the task, in its process
+    BEGAN = 17  # ns, of time.monotonic_ns()
+    THREAD = 18  # its name, UTF-8: 64 bytes
 
 
 # Words of one section record: handle, pid, tid, task, start, end, began, ended, 64 bytes of the thread's name.
@@ -105,15 +112,35 @@ class Area:
         self.namespace.unlink(self.name)
 
 
-def is_stale_section(name: str) -> bool:
-    """Tell whether a file's name is that of a section's area (section.PID.START.N) of a dead process."""
-    parts = name.split(".")
-    return (
-        len(parts) == 4
-        and parts[0] == "section"
-        and all(part.isdigit() for part in parts[1:])
-        and not is_alive(int(parts[1]), int(parts[2]))
-    )
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """What the name of a file says that sections record into.
+
+    ``section.PID.STARTED.N`` is a pool's. One that its process has given away is *parked*, full of records of the
+    session ``key``: ``parked.SLOT.SEQUENCE.PID.STARTED.N``.
+    """
+
+    pid: int
+    started: int
+    number: int
+    key: int = 0
+
+    @classmethod
+    def parse(cls, name: str) -> FileName | None:
+        """Return what a name says; None if it is no such name."""
+        kind, *words = name.split(".")
+        if len(words) != {"section": 3, "parked": 5}.get(kind) or not all(
+            word.isascii() and word.isdigit() and len(word) < 20 for word in words
+        ):
+            return None
+        *session, pid, started, number = map(int, words)
+        return cls(pid, started, number, session[1] << 16 | session[0] if session else 0)
+
+    def __str__(self) -> str:
+        own = f"{self.pid}.{self.started}.{self.number}"
+        return (
+            f"parked.{self.key & 0xFFFF}.{self.key >> 16}.{own}" if self.key else f"section.{own}"
+        )
 
 
 class Pool:
@@ -129,11 +156,7 @@ class Pool:
         self._free: dict[int, list[Area]] = {}
         self._waiting = 0
         self._numbers = itertools.count(1)
-        self._prefix = "section.{}.{}.".format(*this_process())
-        # What processes that were killed have left.
-        for name in namespace.names():
-            if is_stale_section(name):
-                namespace.unlink(name)
+        self._process = this_process()
 
     def get(self, size: int) -> Area:
         """Return an empty area of ``size`` words. Raises KcovError ENOMEM."""
@@ -143,7 +166,7 @@ class Pool:
             return area
         except (KeyError, IndexError):
             pass
-        return Area.create(self._namespace, f"{self._prefix}{next(self._numbers)}", size)
+        return Area.create(self._namespace, self._name(), size)
 
     def put(self, area: Area) -> None:
         """Take an area back."""
@@ -154,9 +177,19 @@ class Pool:
         self._waiting += area.size
         self._free.setdefault(area.size, []).append(area)
 
+    def park(self, area: Area) -> None:
+        """Give an area away, to the session whose section has filled it."""
+        name = self._name(area.head[Head.DEVICE])
+        self._namespace.rename(area.name, name)
+        area.name = name
+
     def clear(self) -> None:
-        """Remove the files of all areas, also of those that are in use."""
+        """Remove the files of all areas, also of those that are in use; not what is parked."""
         self._free.clear()
         for name in self._namespace.names():
-            if name.startswith(self._prefix):
+            file = FileName.parse(name)
+            if file is not None and not file.key and (file.pid, file.started) == self._process:
                 self._namespace.unlink(name)
+
+    def _name(self, key: int = 0) -> str:
+        return str(FileName(*self._process, next(self._numbers), key))

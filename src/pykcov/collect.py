@@ -6,11 +6,12 @@ a section of that, and whatever the block causes inherits the common handle and 
 
 from __future__ import annotations
 
+import os
 import secrets
 import tempfile
 from array import array
 from collections.abc import Iterable
-from errno import EEXIST, EINVAL
+from errno import EBADF, EEXIST, EINVAL
 from types import TracebackType
 from typing import Self
 
@@ -63,6 +64,7 @@ class collect:
         self._trace: Trace | None = None
         self._records: list[SectionRecord] = []
         self._words = 0
+        self._pid = 0
         self.handle = 0
 
     @quietly
@@ -81,6 +83,7 @@ class collect:
             opened.close()
             raise
         self._device = opened
+        self._pid = os.getpid()
         self._token = opened._pass_on(follow=True)
         self._section = remote.enter(self.handle, opened._key(), implicit=True)
         return self
@@ -94,6 +97,8 @@ class collect:
     ) -> None:
         opened = self._device
         assert opened is not None
+        if self._pid != os.getpid():
+            return  # a forked child goes on being collected: its parent's block ends when that says so
         if self._section is not None:
             self._section.leave()
         if self._token is not None:
@@ -112,6 +117,8 @@ class collect:
             return self._trace
         if self._device is None:
             raise KcovError(EINVAL, "collect: nothing is collected before the block begins")
+        if self._pid != os.getpid():
+            raise KcovError(EBADF, f"collect: the trace is in process {self._pid}, which collects")
         self._device.sync()
         return self._read(self._device)
 

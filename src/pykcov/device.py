@@ -253,16 +253,19 @@ class Device:
 
     @quietly
     def sync(self) -> None:
-        """Bring in what the open sections of this process have recorded so far; they go on."""
+        """Bring in what the open sections of all processes have recorded so far; they go on."""
         self._check_open("sync")
         session = remote.session(self._key())
         if session is not None:
             for section in list(session.sections):
                 section.flush()
+            session.gather(live=True)
 
     @quietly
     def trace(self) -> Trace:
-        """Return what is in the area now, with its section records; sync() first brings open sections in.
+        """Return what is in the area now, with its section records, and what dead processes have left.
+
+        sync() first brings open sections in.
 
         A record's words are those at the time of its move: they are wrong after a 0 was stored in word 0.
         EINVAL before init_trace.
@@ -271,6 +274,9 @@ class Device:
         if not self._has_area():
             raise KcovError(EINVAL, f"trace: device {self.number} has no area before init_trace")
         with self._lock:
+            session = remote.session(self._key())
+            if session is not None:
+                session.gather(live=False)
             return read_area(self._get_area(), self.dropped)
 
     @quietly
@@ -345,6 +351,7 @@ class Device:
             if session is not None:
                 for section in list(session.sections):
                     section.finish()
+                session.gather(live=True)
             self._disable(None)
 
     def _pass_on(self, *, follow: bool) -> task.Token:
@@ -385,11 +392,18 @@ class Device:
             slot[Word.REMOTE] = 1
             slot[Word.REMOTE_SIZE] = area_size
             slot[Word.COMMON_HANDLE] = common_handle
+            slot[Word.DRAINED] = drain is not None
+            slot[Word.JOINED] = 0
             self._set_owner(owner)
             assert self._area is not None
             remote.add_session(
                 remote.Session(
-                    self._key(), self._area, self._scope, branch=self._branch, drain=drain
+                    self._key(),
+                    self._area,
+                    self._scope,
+                    branch=self._branch,
+                    is_own=True,
+                    drain=drain,
                 )
             )
             try:
@@ -405,6 +419,9 @@ class Device:
 
     def _disable(self, owner: Task | None) -> None:
         with self._lock:
+            session = remote.session(self._key())
+            if session is not None:
+                session.gather(live=False)
             if self._sink is not None and owner is not None:
                 owner.detach(self._sink)
                 self._sink = None
@@ -463,7 +480,7 @@ class Device:
     def _owner_is_dead(self) -> bool:
         """Tell whether the process that enabled the device is gone; its tasks have ended, then."""
         slot = self._slot
-        return bool(slot[Word.OWNER_PID]) and not namespace.is_alive(
+        return bool(slot[Word.OWNER_PID]) and not self._registry.namespace.is_alive(
             slot[Word.OWNER_PID], slot[Word.OWNER_STARTED]
         )
 

@@ -4,7 +4,8 @@ The only module that opens them. They live in ``/dev/shm/pykcov-UID/NAMESPACE/``
 default ``default``), are the owner's alone, and no link is followed. Locks are the system's
 (open-file-description locks on bytes of the file ``lock``), so none survives its owner. Byte 0 is
 the registry's lock, byte 1 the code map's, byte 16 + slot a device's, and byte 2 is held shared by every
-process that uses the namespace: who gets it alone is the last one, and removes the files.
+process that uses the namespace: who gets it alone is the last one, and removes the files. Every process also
+holds a byte far behind those that is its own alone: that is how others see that it is alive.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 import stat
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -26,39 +28,26 @@ from . import _recorder
 from ._recorder import Lock
 from .errors import KcovError
 
-__all__ = ["Lock", "Namespace", "get", "is_alive", "this_process"]
+__all__ = ["Lock", "Namespace", "get", "this_process"]
 
 BASE = "/dev/shm"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _FLOCK = struct.Struct("hhqqi4x")
 _USERS = 2
+# The byte of a process that is alive: this, its pid (22 bits) and its number (40 bits).
+_ALIVE = 1 << 62
+_STARTED = (1 << 40) - 1
 # Seconds that anybody waits for a lock. Its owner may have been stopped, and no worker hangs for that.
 _PATIENCE = 2.0
 
 
 def this_process() -> tuple[int, int]:
-    """Return ``(pid, start time in clock ticks)``, which no later process has as well."""
+    """Return ``(pid, number)``: a pair that no other process of the machine ever has."""
     pid = os.getpid()
     if _identity[0] != pid:
-        _identity[:] = [pid, _start_time(pid)]
+        # ms since 1970, 40 bits: the system gives no pid twice in a millisecond.
+        _identity[:] = [pid, time.time_ns() // 1_000_000 & _STARTED]
     return _identity[0], _identity[1]
-
-
-def is_alive(pid: int, started: int) -> bool:
-    """Tell whether the process that this_process() named is still there."""
-    try:
-        return _start_time(pid) == started
-    except OSError:
-        return False
-
-
-def _start_time(pid: int) -> int:
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        # proc(5): the 22nd field; the second is in brackets and may hold anything.
-        fields = file.read().rpartition(b")")[2].split()
-    if fields[0] in (b"Z", b"X"):
-        raise ProcessLookupError(errno.ESRCH, "a zombie")
-    return int(fields[19])
 
 
 _identity = [0, 0]
@@ -97,6 +86,7 @@ class Namespace:
                     os.close(base_fd)
                 self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
                 self._share(fcntl.F_RDLCK)
+                self._live()
                 # The last one before us may have removed the file between our open and our lock.
                 if os.fstat(self.lock_fd).st_nlink:
                     return
@@ -109,6 +99,24 @@ class Namespace:
 
     def _share(self, kind: int) -> None:
         fcntl.fcntl(self.lock_fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _USERS, 1, 0))
+
+    def _live(self) -> None:
+        """Take the byte that tells others that this process is alive."""
+        byte = _alive_byte(*this_process())
+        fcntl.fcntl(
+            self.lock_fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+        )
+
+    def is_alive(self, pid: int, started: int) -> bool:
+        """Tell whether the process that this_process() named so uses this namespace. A dead one never does."""
+        if (pid, started) == this_process():
+            return True
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _alive_byte(pid, started), 1, 0)
+        try:
+            answer = fcntl.fcntl(self.lock_fd, fcntl.F_OFD_GETLK, asked)
+        except OSError:  # this process has left
+            return False
+        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
     def close(self) -> None:
         """Give up the directory and the locks."""
@@ -147,6 +155,7 @@ class Namespace:
         self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
         os.close(old)
         self._share(fcntl.F_RDLCK)
+        self._live()
         self.registry_lock = self._lock(0, "registry")
         self.codemap_lock = self._lock(1, "code map")
         self._device_locks.clear()
@@ -236,6 +245,10 @@ class Namespace:
             with contextlib.suppress(OSError):
                 os.rmdir(name, dir_fd=self.dir_fd)
 
+    def rename(self, name: str, new: str) -> None:
+        """Give a file another name, of which there is no file."""
+        os.rename(name, new, src_dir_fd=self.dir_fd, dst_dir_fd=self.dir_fd)
+
     def names(self) -> list[str]:
         """Return the names of the namespace's files, sorted."""
         return sorted(os.listdir(self.dir_fd))
@@ -248,6 +261,10 @@ class Namespace:
         for path in (self.path, self.base):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
+
+
+def _alive_byte(pid: int, started: int) -> int:
+    return _ALIVE | (pid & 0x3FFFFF) << 40 | (started & _STARTED)
 
 
 def _own_directory(path: str, name: str, dir_fd: int | None) -> int:

@@ -1,6 +1,6 @@
 """The namespace's table of devices and the map handle -> device, shared by its processes.
 
-The file ``registry`` is a page of header words and then SLOTS records of 16 words, one for each
+The file ``registry`` is a page of header words and then SLOTS records of 32 words, one for each
 device. The handle table is in a file of its own, ``handles.GENERATION``, because it grows; C reads it without
 a lock (_handles.h). What a slot means is device.py's affair, except that (slot, sequence) names one
 session of one device for ever: a slot's sequence goes on counting when the slot is used again.
@@ -14,9 +14,9 @@ import mmap
 from dataclasses import dataclass
 
 from . import _recorder, namespace
-from .area import is_stale_section
+from .area import Area, FileName, Head
 from .errors import KcovError
-from .namespace import Namespace
+from .namespace import Namespace, this_process
 
 __all__ = [
     "DeviceInfo", "Inventory", "Mode", "Registry", "Word", "clean", "get", "inventory",
@@ -24,10 +24,10 @@ __all__ = [
 ]  # fmt: skip
 
 MAGIC = 0x766F636B79700001
-_LAYOUT = 1
+_LAYOUT = 2
 _PAGE = 4096
 SLOTS = 1024
-SLOT_WORDS = 16
+SLOT_WORDS = 32
 _SIZE = _PAGE + SLOTS * SLOT_WORDS * 8
 _FIRST_ENTRIES = 1024
 _ENTRY_BYTES = 16
@@ -73,6 +73,8 @@ class Word:
     HANDLES = 12  # how many are registered
     COMMON_HANDLE = 13
     SERIAL = 14  # unlike that of any other device that had the slot
+    DRAINED = 15  # its process empties a full area: full ones of other processes are parked
+    JOINED = 16  # how many other processes had sections in this session
 
 
 def bump(words: memoryview, index: int) -> int:
@@ -101,6 +103,9 @@ class Registry:
             self._words = memoryview(self._map).cast("Q")
             self.header = self._words[: _PAGE // 8]
             self._entries = self._map_table()
+            for number in range(SLOTS):
+                if self.slot(number)[Word.MODE] != Mode.FREE:
+                    self.reap(number)
 
     def _open(self) -> mmap.mmap:
         try:
@@ -148,24 +153,40 @@ class Registry:
             for reap in (False, True):
                 for number in range(SLOTS):
                     words = self.slot(number)
-                    if reap and words[Word.MODE] != Mode.FREE and not self.is_used(words):
-                        self.release(number)
+                    if reap and words[Word.MODE] != Mode.FREE:
+                        self.reap(number)
                     if words[Word.MODE] == Mode.FREE:
                         sequence = bump(words, Word.SEQUENCE)
                         words[:] = memoryview(bytes(SLOT_WORDS * 8)).cast("Q")
                         words[Word.SEQUENCE] = sequence
-                        words[Word.OPENER_PID], words[Word.OPENER_STARTED] = (
-                            namespace.this_process()
-                        )
+                        words[Word.OPENER_PID], words[Word.OPENER_STARTED] = this_process()
                         words[Word.MODE] = Mode.DISABLED
                         return number
         raise KcovError(errno.EMFILE, f"open: {SLOTS} devices are open in {self.namespace.path}")
 
     def is_used(self, words: memoryview) -> bool:
         """Tell whether a process that opened or enabled the device of this slot is alive."""
-        return namespace.is_alive(
-            words[Word.OPENER_PID], words[Word.OPENER_STARTED]
-        ) or namespace.is_alive(words[Word.OWNER_PID], words[Word.OWNER_STARTED])
+        is_alive = self.namespace.is_alive
+        return is_alive(words[Word.OPENER_PID], words[Word.OPENER_STARTED]) or is_alive(
+            words[Word.OWNER_PID], words[Word.OWNER_STARTED]
+        )
+
+    def is_deserted(self, words: memoryview) -> bool:
+        """Tell whether the process that enabled the device of this slot is dead: kcov_task_exit of all its tasks."""
+        pid, started = words[Word.OWNER_PID], words[Word.OWNER_STARTED]
+        if not pid:  # a collect() has no owner
+            pid, started = words[Word.OPENER_PID], words[Word.OPENER_STARTED]
+        return not self.namespace.is_alive(pid, started)
+
+    def reap(self, number: int) -> None:
+        """Take from dead processes what they had: the device, or if another one has it open, the handles."""
+        with self.namespace.registry_lock:
+            words = self.slot(number)
+            if not self.is_used(words):
+                self.release(number)
+            elif words[Word.HANDLES] and self.is_deserted(words):
+                # Who has it open finds it so, and resets it.
+                self.remove_all(number)
 
     def release(self, number: int) -> None:
         """Free a slot with its handles and its area's file."""
@@ -258,18 +279,49 @@ class Registry:
         return [
             name
             for name in self.namespace.names()
-            if name not in needed and (not name.startswith("section.") or is_stale_section(name))
+            if name not in needed and not self.is_needed(name)
         ]
 
+    def is_needed(self, name: str) -> bool:
+        """Tell whether a section's file is a live process's, or has what a live session has not taken yet."""
+        file = FileName.parse(name)
+        if file is None:
+            return False
+        key = file.key
+        if not key:
+            if self.namespace.is_alive(file.pid, file.started):
+                return True
+            try:
+                key = Area(self.namespace, name).head[Head.DEVICE]
+            except (KcovError, OSError):
+                return False
+        return self.is_current(key)
+
+    def is_current(self, key: int) -> bool:
+        """Tell whether a session is not over, and who enabled it is alive."""
+        number, sequence = split_key(key)
+        words = self.slot(number)
+        return (
+            words[Word.SEQUENCE] == sequence
+            and bool(words[Word.REMOTE])
+            and not self.is_deserted(words)
+        )
+
+    def sweep(self) -> list[str]:
+        """Remove the files that no live process needs, and return their names."""
+        with self.namespace.registry_lock:
+            stale = self.stale_files()
+            for name in stale:
+                self.namespace.unlink(name)
+        return stale
+
     def _reap(self, handle: int) -> bool:
-        """Free the device that has ``handle`` if all who used it are dead."""
+        """Take ``handle`` from who had it enabled if that process is dead."""
         key = _recorder.find(handle)
         if key is None:
             return False
         number, _ = split_key(key)
-        if self.is_used(self.slot(number)):
-            return False
-        self.release(number)
+        self.reap(number)
         return _recorder.find(handle) is None
 
     def _settle(self) -> None:
@@ -397,13 +449,9 @@ def clean() -> list[str]:
         return namespace.get().empty()
     with shared.namespace.registry_lock:
         for number in range(SLOTS):
-            words = shared.slot(number)
-            if words[Word.MODE] != Mode.FREE and not shared.is_used(words):
-                shared.release(number)
-        stale = shared.stale_files()
-        for name in stale:
-            shared.namespace.unlink(name)
-    return stale
+            if shared.slot(number)[Word.MODE] != Mode.FREE:
+                shared.reap(number)
+        return shared.sweep()
 
 
 def _leave() -> None:

@@ -11,11 +11,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from errno import EUCLEAN
+from errno import ETIMEDOUT, EUCLEAN
 
 from . import _recorder, abi, area, namespace, probes, registry, task
 from ._recorder import remote
-from .area import Area, Head, Pool
+from .area import Area, FileName, Head, Pool
 from .errors import KcovError, contain, warn
 from .namespace import Lock
 from .registry import Mode, Word
@@ -34,8 +34,8 @@ class Session:
     """What this process knows of one session of one device: where a section's words go."""
 
     __slots__ = (
-        "area", "area_size", "branch", "capacity", "drain", "dropped", "key", "lock", "pool", "scope",
-        "sections", "sequence", "slot", "slot_number",
+        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "is_own", "key", "lock",
+        "pool", "registry", "scope", "sections", "sequence", "slot", "slot_number",
     )  # fmt: skip
 
     def __init__(
@@ -45,13 +45,14 @@ class Session:
         scope: Scope,
         *,
         branch: bool,
+        is_own: bool,
         drain: Callable[[], None] | None = None,
     ) -> None:
-        shared = registry.get()
+        self.registry = registry.get()
         self.key = key
         self.slot_number, self.sequence = registry.split_key(key)
-        self.slot = shared.slot(self.slot_number)
-        self.lock: Lock = shared.namespace.device_lock(self.slot_number)
+        self.slot = self.registry.slot(self.slot_number)
+        self.lock: Lock = self.registry.namespace.device_lock(self.slot_number)
         self.dropped = self.slot[Word.DROPPED :]
         self.area = device_area
         self.area_size = self.slot[Word.REMOTE_SIZE]
@@ -60,8 +61,10 @@ class Session:
         self.capacity = abi.capacity(self.area_size)  # records in a section's area
         self.scope = scope
         self.branch = branch
-        # Makes room in the device's area: only collect() has that, in the process that collects.
+        self.is_own = is_own  # this process enabled the device
+        # Makes room in the device's area: only collect() has that, in the process that collects. Others park.
         self.drain = drain
+        self.drained = bool(self.slot[Word.DRAINED])
         self.pool = _pool()
         self.sections: set[Section] = set()
 
@@ -70,15 +73,29 @@ class Session:
         slot = self.slot
         return slot[Word.SEQUENCE] != self.sequence or not slot[Word.REMOTE]
 
-    def take(self, section: Section) -> None:
-        """Move what a section has recorded and is not in the device's area yet (kcov_move_area)."""
-        head, to = section.area.head, self.area.words
+    def is_deserted(self) -> bool:
+        """Tell whether the process that listens has died; then what it had is given back."""
+        if self.is_own or not self.registry.is_deserted(self.slot):
+            return False
+        self.registry.reap(self.slot_number)
+        return True
+
+    def take(self, source: Area, *, ends: bool = False) -> bool:
+        """Move what a section's area has that is not in the device's yet (kcov_move_area).
+
+        With ``ends`` the area is nobody's afterwards: under the lock, else who gathers takes the next section's
+        words for this one's. Returns whether that was all; what does not fit and cannot be parked either is counted
+        as dropped. Raises KcovError ETIMEDOUT if somebody keeps the device's lock.
+        """
+        head, to = source.head, self.area.words
         capacity = abi.capacity(len(to))
         with self.lock:
             # KCOV_DISABLE could have been called between start and stop.
             if self.is_over():
-                log.debug("section of %#x is dropped: its device was disabled", section.handle)
-                return
+                log.debug("section of %#x is dropped: its device was disabled", head[Head.HANDLE])
+                if ends:
+                    head[Head.DEVICE] = 0
+                return True
             if (
                 self.drain is not None
                 and self.area.head[Head.RECORDED] == self.area.head[Head.RECORDS]
@@ -86,20 +103,58 @@ class Session:
                 self.drain()
             while True:
                 start = to[0]
-                moved, left = _recorder.move(to, capacity, section.area.words, head[Head.MOVED], 1)
-                head[Head.MOVED] += moved
+                moved, left = _recorder.move(to, capacity, source.words, head, self.key, 1)
                 if moved:
-                    self._note(section, start, start + moved)
+                    self._note(head, start, start + moved)
                 if not left or self.drain is None or not start + moved:
                     break
                 self.drain()
+            if left and self.drained and self.drain is None:
+                return False
             head[Head.MOVED] += left
             dropped = head[Head.LOST] - head[Head.TOLD] + left
             if dropped:
                 head[Head.TOLD] = head[Head.LOST]
                 _recorder.add(self.dropped, dropped)
+            if ends:
+                head[Head.DEVICE] = 0
+            return True
 
-    def _note(self, section: Section, start: int, end: int) -> None:
+    def gather(self, *, live: bool) -> None:
+        """Take what other processes' sections have recorded: what is parked, what the dead have left.
+
+        With ``live`` also what sections that are open have so far. Raises KcovError as take() does.
+        """
+        space = self.registry.namespace
+        me = namespace.this_process()
+        with self.lock:
+            if not (self.is_own and self.slot[Word.JOINED]):
+                return
+            found = [(file, name) for name in space.names() if (file := FileName.parse(name))]
+            # What a section has parked comes before what it has now.
+            for file, name in sorted(found, key=lambda f: (not f[0].key, f[0].number)):
+                is_dead = False
+                if file.key:
+                    if file.key != self.key:
+                        continue
+                elif (file.pid, file.started) == me:
+                    continue
+                else:
+                    is_dead = not space.is_alive(file.pid, file.started)
+                    if not (live or is_dead):
+                        continue
+                try:
+                    area = Area(space, name)
+                    if area.head[Head.DEVICE] == self.key:
+                        self.take(area, ends=is_dead)
+                except FileNotFoundError:
+                    continue
+                except KcovError as error:
+                    log.debug("gather: %s", error)
+                if file.key or (is_dead and not self.registry.is_needed(name)):
+                    space.unlink(name)
+
+    def _note(self, source: memoryview, start: int, end: int) -> None:
         """Write the section record of a stretch of the device's area, if there is room for one."""
         head = self.area.head
         if not head[Head.RECORDS]:
@@ -110,22 +165,27 @@ class Session:
             return
         at = number * area.RECORD_WORDS
         record = self.area.records[at : at + area.RECORD_WORDS]
-        pid, _ = namespace.this_process()
-        now = time.monotonic_ns()
         for i, value in enumerate(
-            (section.handle, pid, section.tid, section.task.serial, start, end, section.began, now)
+            (
+                source[Head.HANDLE],
+                source[Head.PID],
+                source[Head.TID],
+                source[Head.TASK],
+                start,
+                end,
+                source[Head.BEGAN],
+                time.monotonic_ns(),
+            )
         ):
             record[i] = value
-        name = section.thread.encode()[:63].ljust(64, b"\0")
-        record[8:] = memoryview(name).cast("Q")
+        record[8:] = source[Head.THREAD : Head.THREAD + 8]
 
 
 class Section:
     """An open section of one task."""
 
     __slots__ = (
-        "area", "began", "depth", "handle", "implicit", "process", "session", "sink", "task",
-        "thread", "tid",
+        "area", "depth", "handle", "has_parked", "implicit", "process", "session", "sink", "task",
     )  # fmt: skip
 
     def __init__(self, session: Session, handle: int, owner: Task, *, implicit: bool) -> None:
@@ -134,24 +194,18 @@ class Section:
         self.task = owner
         self.implicit = implicit
         self.depth = 1
+        self.has_parked = False
         self.process = _process
         scope_bit = probes.bit(session.scope, branch=session.branch)
         self.area = session.pool.get(session.area_size)
-        head = self.area.head
-        self.area.words[0] = head[Head.LOST] = head[Head.TOLD] = head[Head.MOVED] = 0
-        head[Head.HANDLE] = handle
-        head[Head.DEVICE] = session.key
-        if session.area.head[Head.RECORDS]:
-            self.tid = threading.get_native_id()
-            self.thread = threading.current_thread().name
-            self.began = time.monotonic_ns()
+        self._begin(self.area.head)
         self.sink = _recorder.Sink(
             self.area.words,
             session.capacity,
             self.area.lost,
             scope_bit,
             session.branch,
-            None if session.drain is None else self.make_room,
+            self.make_room if session.drained else None,
         )
         owner.sections.append(self)
         owner.own()
@@ -159,21 +213,49 @@ class Section:
         owner.attach(self.sink)
         probes.arm()
 
-    def flush(self) -> None:
-        """Move what was recorded so far into the device; the section goes on."""
+    def _begin(self, head: memoryview) -> None:
+        """Say whose section an area is: other processes look at it, so the key comes last."""
+        head[Head.LOST] = head[Head.TOLD] = head[Head.MOVED] = head[Head.MOVING] = 0
+        head[Head.HANDLE] = self.handle
+        if self.session.area.head[Head.RECORDS]:
+            head[Head.TID] = threading.get_native_id()
+            head[Head.TASK] = self.task.serial
+            head[Head.BEGAN] = time.monotonic_ns()
+            name = threading.current_thread().name.encode()[:63].ljust(64, b"\0")
+            head[Head.THREAD : Head.THREAD + 8] = memoryview(name).cast("Q")
+        head[Head.DEVICE] = self.session.key
+
+    def flush(self, *, ends: bool = False) -> bool:
+        """Move what was recorded so far into the device; return whether that was all. The section goes on."""
         head = self.area.head
-        if self.area.words[0] != head[Head.MOVED] or head[Head.LOST] != head[Head.TOLD]:
-            self.session.take(self)
+        if not self.area.words[0] and head[Head.LOST] == head[Head.TOLD]:
+            return True
+        # In order: what was recorded later must not come before what waits.
+        return not self.has_parked and self.session.take(self.area, ends=ends)
 
     def make_room(self) -> None:
-        """Empty the section's area into the device's, in the middle of the section."""
+        """Empty the section's area into the device's, or park it, in the middle of the section."""
         try:
-            with self.session.lock:
-                if self.depth:  # else another thread has ended it meanwhile
-                    self.session.take(self)
-                    self.area.words[0] = self.area.head[Head.MOVED] = 0
-        except (KcovError, OSError) as error:
-            log.debug("section of %#x: %s", self.handle, error)
+            if self.session.is_own:
+                with self.session.lock:
+                    # Else another thread has ended it meanwhile.
+                    if self.depth > 0 and self.session.take(self.area):
+                        self.area.words[0] = self.area.head[Head.MOVED] = 0
+            elif not self.session.is_over():
+                fresh = self.session.pool.get(self.session.area_size)
+                self._begin(fresh.head)
+                self._park()
+                self.area = fresh
+                self.sink.move_on(fresh.words, fresh.lost)
+        except (KcovError, OSError) as error:  # what follows is counted as dropped
+            log.debug("section of %#x is full: %s", self.handle, error)
+
+    def _park(self) -> None:
+        """Give the area away: the process that listens takes it at its next read."""
+        self.has_parked = True
+        self.session.pool.park(self.area)
+        if self.session.is_over():  # nobody will
+            self.area.unlink()
 
     def leave(self) -> None:
         """One remote_stop(); the last one ends the section."""
@@ -202,13 +284,24 @@ class Section:
         if head[Head.DEVICE] != self.session.key:
             return
         try:
-            self.flush()
+            if not self._hand_over():
+                self._park()
+                return
         except (KcovError, OSError) as error:
             lost = self.area.words[0] - head[Head.MOVED] + head[Head.LOST] - head[Head.TOLD]
             _recorder.add(self.session.dropped, lost)
             warn(f"remote_stop: {lost} events of a section are dropped: {error}")
         head[Head.DEVICE] = 0
         self.session.pool.put(self.area)
+
+    def _hand_over(self) -> bool:
+        try:
+            return self.flush(ends=True)
+        except KcovError as error:
+            if error.errno != ETIMEDOUT:
+                raise
+            log.debug("section of %#x is parked: %s", self.handle, error)
+            return False
 
 
 _sessions: dict[int, Session] = {}
@@ -249,19 +342,22 @@ def _join(key: int) -> Session | None:
         del _sessions[old]
     shared = registry.get()
     number, sequence = registry.split_key(key)
-    with shared.namespace.device_lock(number):
-        slot = shared.slot(number)
-        if slot[Word.SEQUENCE] != sequence or slot[Word.MODE] != Mode.TRACE_PC:
-            return None
-        try:
-            device_area = Area(shared.namespace, registry.area_name(slot[Word.FILE]))
-            about = device_area.about
-            scope, branch = Scope.from_json(about["scope"]), bool(about["branch"])
-        except FileNotFoundError:
-            return None
-        except (KeyError, TypeError, ValueError) as error:
-            raise KcovError(EUCLEAN, f"area of device {number} is damaged: {error}") from None
-        session = Session(key, device_area, scope, branch=branch)
+    slot = shared.slot(number)
+    if slot[Word.MODE] != Mode.TRACE_PC:
+        return None
+    try:
+        device_area = Area(shared.namespace, registry.area_name(slot[Word.FILE]))
+        about = device_area.about
+        scope, branch = Scope.from_json(about["scope"]), bool(about["branch"])
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, ValueError) as error:
+        raise KcovError(EUCLEAN, f"area of device {number} is damaged: {error}") from None
+    session = Session(key, device_area, scope, branch=branch, is_own=False)
+    _recorder.add(slot[Word.JOINED :], 1)
+    # Without the lock, which a stopped process may hold: if this is still the session, it was all the time.
+    if slot[Word.SEQUENCE] != sequence:
+        return None
     return _sessions.setdefault(key, session)
 
 
@@ -270,7 +366,7 @@ def enter(handle: int, key: int, *, implicit: bool = False) -> Section | None:
     handle = int.__index__(handle)
     try:
         session = _join(key)
-        if session is None or session.is_over():
+        if session is None or session.is_over() or session.is_deserted():
             return None
         owner = task.current()
         for section in owner.sections:
@@ -407,11 +503,13 @@ _unusable = False
 
 
 def _after_fork() -> None:
-    """In a forked child: what is open is the parent's."""
+    """In a forked child: what is open is the parent's, but the child inherits."""
     global _process, _the_pool
     _process += 1
     _the_pool = None
     _sessions.clear()
+    if task.inherited() is not None:
+        adopt()
 
 
 def _at_exit() -> None:
