@@ -67,6 +67,16 @@ static void around_free(AroundObject *a)
     Py_TYPE(a)->tp_free((PyObject *)a);
 }
 
+static PyObject *around_reduce(AroundObject *a, PyObject *Py_UNUSED(arg))
+{
+    return Py_BuildValue("O(OOO)", Py_TYPE(a), a->before, a->function, a->after);
+}
+
+static PyMethodDef around_methods[] = {
+    {"__reduce__", (PyCFunction)around_reduce, METH_NOARGS, NULL},
+    {NULL},
+};
+
 static PyTypeObject AroundType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Around",
     .tp_basicsize = sizeof(AroundObject),
@@ -76,4 +86,5 @@ static PyTypeObject AroundType = {
     .tp_traverse = (traverseproc)around_traverse,
     .tp_clear = (inquiry)around_clear,
     .tp_call = (ternaryfunc)around_call,
+    .tp_methods = around_methods,
 };

@@ -110,7 +110,10 @@ class Quiet:
 
 @final
 class Around:
-    """Calls ``before()``, ``function(...)`` and ``after(what before returned)``, without a frame of its own."""
+    """Calls ``before()``, ``function(...)`` and ``after(what before returned)``, without a frame of its own.
+
+    It can be pickled if all three can.
+    """
 
     def __new__(
         cls,

@@ -295,6 +295,7 @@ def _own_directory(path: str, name: str, dir_fd: int | None) -> int:
 
 
 _current: Namespace | None = None
+_chosen = ""
 # Held by whoever opens what a process has one of: namespace, registry, code map, pool.
 opening = threading.RLock()
 _leaving: list[Callable[[], None]] = []
@@ -307,8 +308,14 @@ def get() -> Namespace:
     if _current is None:
         with opening:
             if _current is None:
-                _current = Namespace(os.environ.get("PYKCOV_NAMESPACE") or "default")
+                _current = Namespace(_chosen or os.environ.get("PYKCOV_NAMESPACE") or "default")
     return _current
+
+
+def choose(name: str) -> None:
+    """Use this namespace, whatever the environment says: it is the one of who started this process."""
+    global _chosen
+    _chosen = name
 
 
 def current() -> Namespace | None:

@@ -6,6 +6,7 @@ Without pykcov: by `sys.settrace` on every Python, and by `sys.monitoring` as we
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from .frames import Source
 from .programs import Program
 from .values import Event
 
-SEEDS = 30  # of each kind; a few hundred programs with both mechanisms
+SEEDS = 8  # of each kind, for each chunk
 MECHANISMS = [("settrace", rules.of_settrace())]
 if sys.version_info >= (3, 12):
     MECHANISMS.append(("monitoring", rules.of_pykcov()))
@@ -39,9 +40,18 @@ def that_count(program: Program, streams: list[list[Event]]) -> list[list[Event]
     return [stream for stream in streams if stream]
 
 
+def events_of(chunks: Counter[tuple[Event, ...]]) -> Counter[tuple[Event, ...]]:
+    """Return each event of all chunks as a chunk of its own."""
+    found: Counter[tuple[Event, ...]] = Counter()
+    for chunk, times in chunks.items():
+        for event in chunk:
+            found[(event,)] += times
+    return found
+
+
 @pytest.mark.parametrize("mechanism, like", MECHANISMS)
 @pytest.mark.parametrize("kind", ["plain", "concurrent"])
-@pytest.mark.parametrize("chunk", range(3))
+@pytest.mark.parametrize("chunk", range(2))
 def test_cpython_gives_each_task_the_events_that_are_foretold(
     mechanism: str, like: rules.Rules, kind: str, chunk: int, tmp_path: Path
 ) -> None:
@@ -50,6 +60,11 @@ def test_cpython_gives_each_task_the_events_that_are_foretold(
         result, streams = oracle.run(program, tmp_path, mechanism)
         foretold = programs.chunks(expected.streams)
         given = programs.chunks(that_count(program, streams))
+        if any(
+            programs.chunks(programs.interpret(program, like, order).streams) != foretold
+            for order in range(1, 5)
+        ):  # two workers wait at one queue: who of them takes how many jobs is a matter of chance
+            foretold, given = events_of(foretold), events_of(given)
         where = f"{kind} program {program.seed}, {mechanism}, in {tmp_path}"
         assert result == expected.result, where
         assert not foretold - given and not given - foretold, where

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import sys
-from asyncio.base_events import BaseEventLoop
 from collections.abc import Callable
 from contextvars import Context
+from types import ModuleType
 from typing import Any
 
 from .. import _recorder, task
@@ -19,15 +19,15 @@ from ..remote import adopt
 __all__ = ["install"]
 
 
-def install() -> None:
+def install(base_events: ModuleType) -> None:
     """Put the carrier into ``BaseEventLoop.call_soon_threadsafe``, on 3.11."""
     if sys.version_info >= (3, 12):
         return
-    original = BaseEventLoop.call_soon_threadsafe
+    original = base_events.BaseEventLoop.call_soon_threadsafe
 
     @functools.wraps(original)
     def call_soon_threadsafe(
-        loop: BaseEventLoop,
+        loop: Any,
         callback: Callable[..., Any],
         *args: Any,
         context: Context | None = None,
@@ -36,4 +36,4 @@ def install() -> None:
             callback = _recorder.Around(adopt, callback, None)
         return original(loop, callback, *args, context=context)
 
-    setattr(BaseEventLoop, original.__name__, call_soon_threadsafe)
+    setattr(base_events.BaseEventLoop, original.__name__, call_soon_threadsafe)

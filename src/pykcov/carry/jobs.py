@@ -1,0 +1,92 @@
+"""What the carriers have in common: the handle as data, a job that carries it, a method that is wrapped."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from .. import _recorder, task
+from ..remote import Section, adopt, enter_all, leave_all
+
+__all__ = ["Begin", "Parts", "carry", "inherit_nothing", "parts", "restore", "wrap"]
+
+# handle, key of its session, whether to follow; from the outermost to the innermost
+Parts: TypeAlias = tuple[tuple[int, int, bool], ...]
+
+
+def parts(found: _recorder.Inherited | None) -> Parts:
+    """Return what another process needs to inherit the same."""
+    return tuple((i.handle, i.device, i.follow) for i in reversed([*task.chain(found)]))
+
+
+def restore(given: Parts) -> _recorder.Inherited | None:
+    """Return what parts() was called on, in this process."""
+    found = None
+    for handle, key, follow in given:
+        found = _recorder.Inherited(handle, key, follow, found)
+    return found
+
+
+def carry(found: _recorder.Inherited, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` as a job that is a section of each common handle in force, here or in another process."""
+    return _recorder.Around(_Enter(found), function, _leave)
+
+
+class Begin:
+    """Makes the thread or process that calls it inherit."""
+
+    def __init__(self, found: _recorder.Inherited | None) -> None:
+        self._found = found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (type(self), parts(self._found))
+
+    def __call__(self) -> Any:
+        """Inherit; what the caller executes from now on is collected."""
+        task.inherit(self._found)
+        adopt()
+
+
+class _Enter(Begin):
+    def __call__(self) -> tuple[task.Token, Sequence[Section]]:
+        task.current()  # before it inherits: a worker follows nobody
+        return task.inherit(self._found), enter_all(self._found)
+
+
+def _leave(begun: tuple[task.Token, Sequence[Section]]) -> None:
+    token, sections = begun
+    leave_all(sections)
+    task.reset(token)
+
+
+def _unpickled(kind: type[Begin], given: Parts) -> Begin:
+    from . import install
+
+    install()
+    return kind(restore(given))
+
+
+@contextlib.contextmanager
+def inherit_nothing() -> Iterator[None]:
+    """Let the threads and processes that are started meanwhile inherit nothing: they serve whoever comes."""
+    token = task.inherit(None)
+    try:
+        yield
+    finally:
+        task.reset(token)
+
+
+def wrap(owner: type, name: str, carrier: Callable[..., Any]) -> None:
+    """Replace a method by ``carrier(found, method, ...)`` where the caller has something to pass on."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def carrying(*args: Any, **kwargs: Any) -> Any:
+        found = task.inherited()
+        if found is None:
+            return original(*args, **kwargs)
+        return carrier(found, original, *args, **kwargs)
+
+    setattr(owner, name, carrying)

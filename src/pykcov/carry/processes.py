@@ -1,0 +1,108 @@
+"""Child processes inherit the common handle; a job of a pool of processes is a section of its submitter's.
+
+A forked child has its parent's context, and needs nothing. Another one is told: a Process of multiprocessing by what is
+pickled for it, a program by its environment, which its sitecustomize finds (startup/).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from .. import _recorder, namespace, task
+from .jobs import Begin, carry, inherit_nothing, parts, restore, wrap
+
+__all__ = ["begin", "install_pool", "install_process", "install_subprocess"]
+
+_STARTUP = os.path.join(os.path.dirname(__file__), "startup")
+_VARIABLE = "PYKCOV_INHERIT"
+
+
+def install_process(module: ModuleType) -> None:
+    """Let a Process of ``multiprocessing.process`` inherit, whatever its start method."""
+    wrap(module.BaseProcess, "start", _start)
+
+
+def _start(found: _recorder.Inherited, original: Callable[..., None], process: Any) -> None:
+    process.run = _recorder.Around(
+        Begin(found), process.run, None
+    )  # found in the child, pickled or forked
+    try:
+        original(process)
+    finally:
+        process.__dict__.pop("run", None)
+
+
+def install_pool(module: ModuleType) -> None:
+    """Let the jobs of ``multiprocessing.pool``, of processes and of threads, carry the handle."""
+    wrap(module.Pool, "__init__", _serve)
+    for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
+        wrap(module.Pool, name, _give)
+
+
+def _serve(
+    found: _recorder.Inherited, original: Callable[..., None], *args: Any, **kw: Any
+) -> None:
+    with inherit_nothing():
+        original(*args, **kw)
+
+
+def _give(
+    found: _recorder.Inherited,
+    original: Callable[..., Any],
+    pool: Any,
+    func: Any,
+    *args: Any,
+    **kw: Any,
+) -> Any:
+    with inherit_nothing():
+        return original(pool, carry(found, func), *args, **kw)
+
+
+def install_subprocess(module: ModuleType) -> None:
+    """Let the programs that ``subprocess.Popen`` starts inherit; asyncio's come from there, too."""
+    wrap(module.Popen, "__init__", _popen)
+
+
+def _popen(
+    found: _recorder.Inherited, original: Callable[..., None], popen: Any, *args: Any, **kw: Any
+) -> None:
+    if len(args) <= _BEFORE_ENV:
+        kw["env"] = _environment(found, kw.get("env"))
+    original(popen, *args, **kw)
+
+
+_BEFORE_ENV = 10  # parameters of Popen() that come before `env`
+
+
+@task.quietly
+def _environment(found: _recorder.Inherited, env: Any) -> Any:
+    """Return an environment for a child that inherits ``found``; ``env`` itself if it is no usual one."""
+    try:
+        child = dict(os.environ if env is None else env)
+        if not all(isinstance(name, str) for name in child):
+            return env
+        handles = ",".join(f"{h:x}:{key:x}:{follow:d}" for h, key, follow in parts(found))
+        child[_VARIABLE] = f"{namespace.get().name}/{handles}"
+        path = child.get("PYTHONPATH")
+        child["PYTHONPATH"] = f"{_STARTUP}{os.pathsep}{path}" if path else _STARTUP
+    except (TypeError, ValueError):  # Popen() says what is wrong with it
+        return env
+    return child
+
+
+def begin(text: str) -> None:
+    """Inherit in the main thread of a program that was started with ``text`` in its environment."""
+    from . import install
+
+    try:
+        name, _, handles = text.partition("/")
+        words = [part.split(":") for part in handles.split(",")]
+        found = restore(tuple((int(h, 16), int(key, 16), f == "1") for h, key, f in words))
+    except (ValueError, OverflowError):  # not ours
+        return
+    namespace.choose(name)
+    install()
+    Begin(found)()
