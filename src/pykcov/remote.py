@@ -66,7 +66,7 @@ class Session:
         self.drain = drain
         self.drained = bool(self.slot[Word.DRAINED])
         self.pool = _pool()
-        self.sections: set[Section] = set()
+        self.sections: dict[Section, None] = {}  # open ones, in order of their start
 
     def is_over(self) -> bool:
         """Tell whether the device has been disabled, or is not collecting remotely."""
@@ -209,7 +209,7 @@ class Section:
         )
         owner.sections.append(self)
         owner.own()
-        session.sections.add(self)
+        session.sections[self] = None
         owner.attach(self.sink)
         probes.arm()
 
@@ -279,7 +279,7 @@ class Section:
         if self in self.task.sections:
             self.task.sections.remove(self)
         self.task.release()
-        self.session.sections.discard(self)
+        self.session.sections.pop(self, None)
         head = self.area.head
         if head[Head.DEVICE] != self.session.key:
             return
