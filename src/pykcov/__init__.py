@@ -9,7 +9,7 @@ A map of this folder:
     namespace   the shared files                         codemap     source file <-> PCs
     probes      an event becomes a PC                    scope       source=, include=, omit=
     trace       the result                               symbolize   PC -> Location
-    reading     from an area to a Trace
+    reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
 
 `_recorder` is the hot path, in C: is this task collecting, append, count what did not fit.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -86,14 +86,14 @@ def encodable(text: str, out: TextIO) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def plain(rows: Sequence[Sequence[str] | None]) -> list[str]:
-    """Align rows of texts: the first column left, the others right; None is a rule."""
+def plain(rows: Sequence[Sequence[str] | None], left: Container[int] = (0,)) -> list[str]:
+    """Align rows of texts: the columns ``left`` (numbers) left, the others right; None is a rule."""
     widths = [max(map(_width, column)) for column in zip(*filter(None, rows), strict=True)]
     lines = []
     for row in rows:
         cells = ["-" * width for width in widths] if row is None else row
         padded = [
-            cell + pad if index == 0 else pad + cell
+            cell + pad if index in left else pad + cell
             for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
             for pad in [" " * (width - _width(cell))]
         ]
