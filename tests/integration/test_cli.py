@@ -281,6 +281,10 @@ def test_the_trace_survives_what_a_program_does_to_the_interpreter(tmp_path: Pat
         (["report", "/etc/passwd"], "pykcov: Trace.load: /etc/passwd: not a pykcov trace"),
         (["report", "."], "pykcov: Trace.load: .: Is a directory"),
         (["doctor", "x"], "pykcov doctor: error:"),
+        (["ls", "x"], "pykcov ls: error:"),
+        (["ls", "--watch", "soon"], "invalid seconds value: 'soon'"),
+        (["ls", "--watch", "nan"], "from 0.1 seconds to a day"),
+        (["ls", "--watch", "0"], "from 0.1 seconds to a day"),
     ],
 )
 def test_a_mistake_is_status_2_and_no_traceback(
@@ -300,6 +304,7 @@ def test_a_mistake_is_status_2_and_no_traceback(
         (["run", "--help"], ["--source", "--handle", "exit status", "examples:"]),
         (["report", "--help"], ["--pcs"]),
         (["doctor", "--help"], ["--clean"]),
+        (["ls", "--help"], ["--watch [SECONDS]", "--sections", "examples:"]),
         (["--version"], [f"pykcov {pykcov.__version__}"]),
     ],
 )

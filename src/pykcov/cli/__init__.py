@@ -14,11 +14,12 @@ from ..errors import KcovError
 
 __all__ = ["main"]
 
-COMMANDS = ("run", "report", "doctor")
+COMMANDS = ("run", "report", "ls", "doctor")
 
 HELP = """\
 usage: pykcov run [options] (SCRIPT | -m MODULE) [ARGS...]
        pykcov report [--pcs] [FILE]
+       pykcov ls [--sections] [--watch [SECONDS]]
        pykcov doctor [--clean]
 
 pykcov records which lines of a Python program were executed, in order: by the whole program, by one
@@ -26,6 +27,7 @@ thread or asyncio task, or by one request and whatever threads work for it.
 
   run      run a program as `python` would, write its trace and print a summary
   report   print the summary of a trace again, or its PCs in order of execution
+  ls       show the devices that are open now: owner, handles, open sections, fill, drops
   doctor   say which probe is in use and why, what devices are open, and what is stale
 
 `pykcov COMMAND --help` explains a command.  `pykcov --version` prints the version.
@@ -37,6 +39,7 @@ examples:
                                         only files below src, with the arms that branches take
   pykcov report one.trace               the table of files
   pykcov report one.trace --pcs | head  the first PCs, where they are in the source, in order
+  pykcov ls --watch                     the devices of all processes, every 2 seconds
 """
 
 SIGPIPE_STATUS = 128 + 13  # what a shell shows for a program that a closed pipe has ended
