@@ -103,9 +103,6 @@ class Registry:
             self._words = memoryview(self._map).cast("Q")
             self.header = self._words[: _PAGE // 8]
             self._entries = self._map_table()
-            for number in range(SLOTS):
-                if self.slot(number)[Word.MODE] != Mode.FREE:
-                    self.reap(number)
 
     def _open(self) -> mmap.mmap:
         try:
@@ -144,24 +141,31 @@ class Registry:
         start = _PAGE // 8 + number * SLOT_WORDS
         return self._words[start : start + SLOT_WORDS]
 
+    def used_slots(self) -> list[int]:
+        """Return the numbers of the slots that have a device."""
+        return [number for number, mode in enumerate(self._modes()) if mode != Mode.FREE]
+
+    def _modes(self) -> list[int]:
+        return self._words[_PAGE // 8 + Word.MODE :: SLOT_WORDS].tolist()
+
     def claim(self) -> int:
         """Take a free slot, mode DISABLED, opened by this process; its sequence goes on counting.
 
-        Raises KcovError EMFILE if all SLOTS are taken by live processes.
+        What dead processes had is given back. Raises KcovError EMFILE if all SLOTS are taken by live ones.
         """
         with self.namespace.registry_lock:
-            for reap in (False, True):
-                for number in range(SLOTS):
-                    words = self.slot(number)
-                    if reap and words[Word.MODE] != Mode.FREE:
-                        self.reap(number)
-                    if words[Word.MODE] == Mode.FREE:
-                        sequence = bump(words, Word.SEQUENCE)
-                        words[:] = memoryview(bytes(SLOT_WORDS * 8)).cast("Q")
-                        words[Word.SEQUENCE] = sequence
-                        words[Word.OPENER_PID], words[Word.OPENER_STARTED] = this_process()
-                        words[Word.MODE] = Mode.DISABLED
-                        return number
+            for number in self.used_slots():
+                self.reap(number)
+            modes = self._modes()
+            if Mode.FREE in modes:
+                free = modes.index(Mode.FREE)
+                words = self.slot(free)
+                sequence = bump(words, Word.SEQUENCE)
+                words[:] = memoryview(bytes(SLOT_WORDS * 8)).cast("Q")
+                words[Word.SEQUENCE] = sequence
+                words[Word.OPENER_PID], words[Word.OPENER_STARTED] = this_process()
+                words[Word.MODE] = Mode.DISABLED
+                return free
         raise KcovError(errno.EMFILE, f"open: {SLOTS} devices are open in {self.namespace.path}")
 
     def is_used(self, words: memoryview) -> bool:
@@ -272,9 +276,9 @@ class Registry:
     def stale_files(self) -> list[str]:
         """Return the names of files that no live process needs."""
         needed = {"lock", "registry", "codemap", _table_name(self.header[Header.GENERATION])}
-        for number in range(SLOTS):
+        for number in self.used_slots():
             words = self.slot(number)
-            if words[Word.MODE] != Mode.FREE and self.is_used(words):
+            if self.is_used(words):
                 needed.add(area_name(words[Word.FILE]))
         return [
             name
@@ -417,11 +421,9 @@ def inventory() -> Inventory:
     devices = []
     with shared.namespace.registry_lock:
         handles = shared.handles()
-        for number in range(SLOTS):
+        for number in shared.used_slots():
             words = shared.slot(number)
             mode = words[Word.MODE]
-            if mode == Mode.FREE:
-                continue
             devices.append(
                 DeviceInfo(
                     number,
@@ -448,9 +450,8 @@ def clean() -> list[str]:
             raise
         return namespace.get().empty()
     with shared.namespace.registry_lock:
-        for number in range(SLOTS):
-            if shared.slot(number)[Word.MODE] != Mode.FREE:
-                shared.reap(number)
+        for number in shared.used_slots():
+            shared.reap(number)
         return shared.sweep()
 
 

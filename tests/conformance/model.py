@@ -7,6 +7,7 @@ with it step by step.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -51,6 +52,7 @@ class Collection:
     events: list[Step] = field(default_factory=list)
     lost: int = 0
     merged: int = 0  # of the events; what sync() brought in still takes its room here
+    number: int = field(default_factory=itertools.count().__next__)  # in order of their start
 
     @property
     def stale(self) -> bool:
@@ -174,10 +176,9 @@ class System:
     def sync(self, device: Device) -> str:
         if device.closed:
             return "EBADF"
-        for task in self.tasks:
-            for collection in task.collections():
-                if collection.device is device:
-                    collection.merge()
+        found = [c for task in self.tasks for c in task.collections() if c.device is device]
+        for collection in sorted(found, key=lambda c: c.number):
+            collection.merge()
         return "ok"
 
     # Tasks
