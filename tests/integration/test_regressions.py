@@ -175,3 +175,20 @@ def test_a_thread_that_raises_shows_no_frame_of_pykcov(tmp_path: Path) -> None:
         threading.excepthook = hook
     assert seen
     assert not [name for name in seen if "pykcov" in Path(name).parent.name]
+
+
+def test_code_that_named_tuples_and_data_classes_generate_is_no_file(tmp_path: Path) -> None:
+    """The module that is evaluated around what is generated was recorded as `<string>`."""
+    path = tmp_path / "made.py"
+    path.write_text(
+        "import collections, dataclasses\n"
+        "Pair = collections.namedtuple('Pair', 'a b')\n"
+        "@dataclasses.dataclass\n"
+        "class Point:\n"
+        "    x: int\n"
+        "made = Pair(1, 2), Point(1)\n"
+    )
+    with pykcov.collect() as c:
+        exec(compile(path.read_text(), path, "exec"), {"__name__": __name__})
+    assert "<string>" not in c.trace.lines()
+    assert str(path) in c.trace.lines()

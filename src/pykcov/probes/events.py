@@ -184,7 +184,9 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
 def _is_generated(code: types.CodeType) -> bool:
     """Tell whether the standard library made the code: methods of dataclasses and named tuples."""
     return code.co_filename == "<string>" and (
-        code.co_qualname.startswith("__create_fn__.") or code.co_varnames[:1] == ("_cls",)
+        code.co_qualname.startswith("__create_fn__")
+        or code.co_varnames[:1] == ("_cls",)
+        or any(isinstance(made, types.CodeType) and _is_generated(made) for made in code.co_consts)
     )
 
 
