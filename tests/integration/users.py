@@ -81,7 +81,7 @@ def intrude(base: str, pid: str) -> None:
         "link": lambda path: os.link(path, "/dev/shm/stolen"),
         "chmod": lambda path: path.chmod(0o777),
         "chown": lambda path: os.chown(path, os.getuid(), -1),
-        "touch": lambda path: os.utime(path),
+        "touch": os.utime,
     }
     could = []
     for path in files:
