@@ -17,8 +17,6 @@ A map of this folder:
 
 from __future__ import annotations
 
-from importlib.metadata import version as _version
-
 from .abi import SUBSYSTEM_COMMON, SUBSYSTEM_USB, TRACE_CMP, TRACE_PC, remote_handle
 from .collect import collect
 from .device import Device, open
@@ -28,7 +26,7 @@ from .symbolize import Location, symbolize
 from .task import common_handle
 from .trace import Trace
 
-__version__ = _version("pykcov")
+__version__: str
 
 __all__ = [
     "SUBSYSTEM_COMMON",
@@ -50,3 +48,13 @@ __all__ = [
     "remote_stop",
     "symbolize",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Half of the time that importing pykcov would take, and each child process does.
+    from importlib.metadata import version
+
+    globals()[name] = found = version("pykcov")
+    return found

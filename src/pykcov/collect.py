@@ -7,8 +7,6 @@ a section of that, and whatever the block causes inherits the common handle and 
 from __future__ import annotations
 
 import os
-import secrets
-import tempfile
 from array import array
 from collections.abc import Iterable
 from errno import EBADF, EEXIST, EINVAL
@@ -76,7 +74,11 @@ class collect:
         opened = device.Device(self._scope, branch=self._branch, sections=_RECORDS)
         try:
             opened.init_trace(self._area_size)
-            self._spool = tempfile.SpooledTemporaryFile(max_size=8 * _IN_MEMORY)
+            from tempfile import (
+                SpooledTemporaryFile,
+            )  # brings twenty modules that a worker never needs
+
+            self._spool = SpooledTemporaryFile(max_size=8 * _IN_MEMORY)
             self._area: Area = opened._get_area()
             self._enable(opened)
         except BaseException:
@@ -125,7 +127,7 @@ class collect:
     def _enable(self, opened: device.Device) -> None:
         while True:
             # Never a number that anybody would choose by hand.
-            self.handle = (1 << 46) | secrets.randbits(46)
+            self.handle = (1 << 46) | int.from_bytes(os.urandom(6), "little") >> 2
             try:
                 opened._collect(self._area_size, self._handles, self.handle, self._drain)
                 return

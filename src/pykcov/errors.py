@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-import traceback
 import warnings
 
 from . import _recorder
@@ -52,6 +51,8 @@ def contain(error: BaseException) -> bool:
     """
     if not isinstance(error, Exception):
         return False
+    import traceback
+
     frames = traceback.extract_tb(error.__traceback__)
     if not all(frame.filename.startswith((_HERE, _LIBRARY, "<frozen ")) for frame in frames):
         return False

@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import stat
 import struct
 import sys
@@ -154,7 +153,7 @@ def _replacing(name: str) -> Iterator[BinaryIO]:
 @contextmanager
 def _temporary(target: str) -> Iterator[tuple[int, str]]:
     """Make a new file beside ``target``, as the umask has it; removed unless it was renamed."""
-    temporary = f"{target}.{secrets.token_hex(4)}.tmp"
+    temporary = f"{target}.{os.urandom(4).hex()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         yield descriptor, temporary
