@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .namespace import Namespace, this_process
+from .namespace import Namespace, this_process, words_of
 
 __all__ = ["Area", "FileName", "Head", "Pool"]
 
@@ -55,7 +55,9 @@ class Area:
     ``words`` is the buffer, format ``Q``; ``head`` are the words of the header (Head).
     """
 
-    __slots__ = ("_map", "head", "lost", "name", "namespace", "records", "size", "words")
+    __slots__ = (
+        "_map", "head", "lost", "name", "namespace", "record_room", "records", "size", "words",
+    )  # fmt: skip
 
     def __init__(self, namespace: Namespace, name: str, *, at_least: int = _PAGE) -> None:
         """Map an area that is there. Raises KcovError EUCLEAN if it is not one."""
@@ -88,7 +90,7 @@ class Area:
         self.namespace = namespace
         self.name = name
         self._map = mapped
-        every = memoryview(mapped)[: len(mapped) // 8 * 8].cast("Q")
+        every = words_of(mapped)
         start, self.size = every[Head.BYTES] // 8, every[Head.SIZE]
         end = start + self.size + every[Head.RECORDS] * RECORD_WORDS
         if every[Head.MAGIC] != MAGIC or start < _PAGE // 8 or self.size < 1 or end > len(every):
@@ -97,6 +99,9 @@ class Area:
         self.lost = self.head[Head.LOST :]
         self.words = every[start : start + self.size]
         self.records = every[start + self.size : end]
+        self.record_room = (
+            len(self.records) // RECORD_WORDS
+        )  # the word in the header may be damaged later
 
     @property
     def about(self) -> Any:

@@ -28,7 +28,7 @@ from . import _recorder
 from ._recorder import Lock
 from .errors import KcovError
 
-__all__ = ["Lock", "Namespace", "get", "this_process"]
+__all__ = ["Lock", "Namespace", "get", "this_process", "words_of"]
 
 BASE = "/dev/shm"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -77,6 +77,7 @@ class Namespace:
         self._device_locks: dict[int, Lock] = {}
 
     def _attach(self) -> None:
+        end = time.monotonic() + _PATIENCE
         while True:
             try:
                 base_fd = _own_directory(self.base, self.base, None)
@@ -92,6 +93,11 @@ class Namespace:
                     return
             except FileNotFoundError:
                 pass
+            except BlockingIOError:  # the last one before us is removing the files
+                if time.monotonic() > end:
+                    self.close()
+                    self.stuck("namespace", "another process")
+                time.sleep(0.001)
             except BaseException:
                 self.close()
                 raise
@@ -205,7 +211,10 @@ class Namespace:
         A page of shared memory that cannot be had when it is first touched kills the process
         (SIGBUS), hence all at once. Raises KcovError ENOMEM if there is no space.
         """
-        fd = self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            fd = self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileNotFoundError:
+            raise KcovError(errno.ENOENT, f"namespace: {self.path} has been removed") from None
         try:
             os.posix_fallocate(fd, 0, size)
             return mmap.mmap(fd, size)
@@ -236,10 +245,10 @@ class Namespace:
         )
 
     def unlink(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it is there and this process may; it may not if it has become another user."""
         try:
             os.unlink(name, dir_fd=self.dir_fd)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             pass
         except IsADirectoryError:  # not ours; an empty one goes
             with contextlib.suppress(OSError):
@@ -261,6 +270,11 @@ class Namespace:
         for path in (self.path, self.base):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
+
+
+def words_of(mapped: mmap.mmap) -> memoryview:
+    """Return the words (format ``Q``) of a file that is mapped; it may have an end that is none."""
+    return memoryview(mapped)[: len(mapped) // 8 * 8].cast("Q")
 
 
 def _alive_byte(pid: int, started: int) -> int:

@@ -21,7 +21,7 @@ def read_area(area: Area, dropped: int) -> Trace:
 def read_records(area: Area, offset: int = 0) -> list[SectionRecord]:
     """Return the section records of a device's area, their positions moved by ``offset`` words."""
     records = []
-    count = min(area.head[Head.RECORDED], area.head[Head.RECORDS])
+    count = min(area.head[Head.RECORDED], area.record_room)
     for at in range(0, RECORD_WORDS * count, RECORD_WORDS):
         words = area.records[at : at + RECORD_WORDS]
         handle, pid, tid, number, start, end, began, ended = words[:8]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from . import _recorder, namespace
 from .area import Area, FileName, Head
 from .errors import KcovError
-from .namespace import Namespace, this_process
+from .namespace import Namespace, this_process, words_of
 
 __all__ = [
     "DeviceInfo", "Inventory", "Mode", "Registry", "Word", "clean", "get", "inventory",
@@ -100,7 +100,7 @@ class Registry:
         self.namespace = space
         with space.registry_lock:
             self._map = self._open()
-            self._words = memoryview(self._map).cast("Q")
+            self._words = words_of(self._map)
             self.header = self._words[: _PAGE // 8]
             self._entries = self._map_table()
 
@@ -109,7 +109,7 @@ class Registry:
             found = self.namespace.map("registry", _SIZE)
         except FileNotFoundError:
             return self._create()
-        with memoryview(found).cast("Q") as words:
+        with words_of(found) as words:
             if words[Header.MAGIC] != MAGIC or words[Header.LAYOUT] != _LAYOUT:
                 raise self.namespace.damaged("registry", "not a registry of this version of pykcov")
         return found
@@ -130,7 +130,7 @@ class Registry:
         generation = self.header[Header.GENERATION]
         try:
             table = self.namespace.map(_table_name(generation), _FIRST_ENTRIES * _ENTRY_BYTES)
-            entries = memoryview(table).cast("Q")
+            entries = words_of(table)
             _recorder.map_table(self.header, entries)
         except (FileNotFoundError, ValueError) as error:
             raise self.namespace.damaged(_table_name(generation), str(error)) from None
@@ -146,7 +146,7 @@ class Registry:
         return [number for number, mode in enumerate(self._modes()) if mode != Mode.FREE]
 
     def _modes(self) -> list[int]:
-        return self._words[_PAGE // 8 + Word.MODE :: SLOT_WORDS].tolist()
+        return self._words[_PAGE // 8 + Word.MODE : _SIZE // 8 : SLOT_WORDS].tolist()
 
     def claim(self) -> int:
         """Take a free slot, mode DISABLED, opened by this process; its sequence goes on counting.
@@ -268,7 +268,7 @@ class Registry:
         self._settle()
         table = self._entries.tolist()
         found: dict[int, list[int]] = {}
-        for handle, key in zip(table[::2], table[1::2], strict=True):
+        for handle, key in zip(table[::2], table[1::2], strict=False):
             if handle:
                 found.setdefault(key, []).append(handle)
         return {key: tuple(handles) for key, handles in found.items()}

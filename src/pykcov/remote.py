@@ -96,10 +96,7 @@ class Session:
                 if ends:
                     head[Head.DEVICE] = 0
                 return True
-            if (
-                self.drain is not None
-                and self.area.head[Head.RECORDED] == self.area.head[Head.RECORDS]
-            ):
+            if self.drain is not None and self.area.head[Head.RECORDED] >= self.area.record_room:
                 self.drain()
             while True:
                 start = to[0]
@@ -157,11 +154,10 @@ class Session:
     def _note(self, source: memoryview, start: int, end: int) -> None:
         """Write the section record of a stretch of the device's area, if there is room for one."""
         head = self.area.head
-        if not head[Head.RECORDS]:
+        if not self.area.record_room:
             return
-        number = head[Head.RECORDED]
-        head[Head.RECORDED] = number + 1
-        if number >= head[Head.RECORDS]:
+        number = registry.bump(head, Head.RECORDED) - 1
+        if number >= self.area.record_room:
             return
         at = number * area.RECORD_WORDS
         record = self.area.records[at : at + area.RECORD_WORDS]
@@ -217,7 +213,7 @@ class Section:
         """Say whose section an area is: other processes look at it, so the key comes last."""
         head[Head.LOST] = head[Head.TOLD] = head[Head.MOVED] = head[Head.MOVING] = 0
         head[Head.HANDLE] = self.handle
-        if self.session.area.head[Head.RECORDS]:
+        if self.session.area.record_room:
             head[Head.TID] = threading.get_native_id()
             head[Head.TASK] = self.task.serial
             head[Head.BEGAN] = time.monotonic_ns()

@@ -51,10 +51,12 @@ def test_type_checkers_see_the_public_names_and_no_others() -> None:
             bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
             if isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__":
                 listed = ast.literal_eval(node.value)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            bound.add(node.target.id)
     assert sorted(listed) == sorted(pykcov.__all__)
     private = {name for name in bound if name.startswith("_") and name != "__version__"}
     assert bound - private == set(listed)
-    assert set(listed) <= set(vars(pykcov))
+    assert all(hasattr(pykcov, name) for name in listed)
 
 
 @pytest.mark.parametrize("name", sorted(pykcov.__all__))

@@ -39,7 +39,6 @@ def run(*args: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.xfail(reason="registry, area, namespace: errors that are no KcovError", strict=False)
 def test_ten_thousand_mutations_of_files_in_use_harm_no_process() -> None:
     """Each run has a seed of its own; `python mutations.py storm SEED 10000` does the same mutations again."""
     done = run("storm", str(random.SystemRandom().getrandbits(32)), "10000")

@@ -178,9 +178,7 @@ def test_who_takes_the_place_of_anothers_directory_gets_nothing_of_his(
     [
         "itself",
         "in a child",
-        pytest.param(
-            "and closes", marks=pytest.mark.xfail(reason="PermissionError out of close()")
-        ),
+        "and closes",
     ],
 )
 def test_a_process_that_becomes_another_user_is_not_harmed(start: Start, when: str) -> None:
