@@ -16,6 +16,8 @@ from .check import Check
 from .stage import start_pools
 
 HANGS = 120  # seconds that no program takes
+ALONE = ("plain", "concurrent", "concurrent")
+MIXED = (*ALONE * 3, "processes")
 
 
 def main() -> int:
@@ -23,17 +25,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the first program")
     parser.add_argument("--programs", type=int, default=0, help="how many; 0: until the time is up")
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--kind", choices=("plain", "concurrent"), default=None)
+    parser.add_argument(
+        "--kind", choices=("mixed", "alone", *programs.WRITERS), default="mixed",
+        help="of the programs; alone: those of one process",
+    )  # fmt: skip
     parser.add_argument("--failures", type=int, default=1, help="stop after so many")
     asked = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if asked.seed is None else asked.seed
+    kinds = {"mixed": MIXED, "alone": ALONE}.get(asked.kind, (asked.kind,))
     sys.setrecursionlimit(20_000)
     check = Check(start_pools())
     check.listen()
     done = events = collections = failed = 0
     end = time.monotonic() + 60 * asked.minutes
     while (done < asked.programs) if asked.programs else (time.monotonic() < end):
-        kind = asked.kind or ("plain" if (seed + done) % 3 == 0 else "concurrent")
+        kind = kinds[(seed + done) % len(kinds)]
         faulthandler.dump_traceback_later(HANGS, exit=True)
         print(f"seed {seed + done}", end="\r", flush=True) if sys.stderr.isatty() else None
         try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import sys
 import tempfile
-import threading
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 
 import pykcov
 
-from .collecting import Collection
+from .collecting import Collection, Run
+from .family import Home, family
 from .programs import Expected, Program
-from .stage import Stage
+from .stage import Stage, Told, listen
 from .values import Event
 
 Trace = Sequence[Event]
@@ -28,6 +29,8 @@ class Reader:
     def __init__(self, paths: list[Path]) -> None:
         self.files = {str(path): number for number, path in enumerate(paths)}
         self.known: dict[int, Event] = {}
+        self.places: dict[Any, int] = {}
+        self.twice: list[str] = []
 
     def events(self, pcs: Iterable[int]) -> list[Event]:
         return [self.known.get(pc) or self.event(pc) for pc in pcs]
@@ -37,6 +40,10 @@ class Reader:
         name = at.function if at.kind == "entry" else ""
         event = (at.kind, self.files.get(at.file, -1), at.line, name)
         self.known[pc] = event
+        # The same place in another process must have the same PC.
+        place = dataclasses.replace(at, pc=0)
+        if self.places.setdefault(place, pc) != pc:
+            self.twice.append(f"{pc:#x} and {self.places[place]:#x} are one place: {at}")
         return event
 
 
@@ -99,18 +106,18 @@ def stretches(records: Iterable[Any], events: Trace) -> list[tuple[Any, Trace]]:
     """Joins the pieces in which a section came, by its records."""
     found: dict[Any, tuple[Any, list[Event]]] = {}
     for record in records:
-        section = (record.task, record.handle, record.began_ns)
+        section = (record.pid, record.task, record.handle, record.began_ns)
         found.setdefault(section, (record, []))[1].extend(events[record.start : record.end])
     return [(record, foretold(part)) for record, part in found.values()]
 
 
 def compare_device(
-    key: str, to: Collection, device: Any, area: Any, reader: Reader
+    key: str, to: Collection, got: Told, reader: Reader, processes: dict[int, int]
 ) -> Iterator[str]:
-    recorded = reader.events(area[1 : 1 + area[0]])
+    recorded = reader.events(got.pcs)
     actual = foretold(recorded)
-    if device.dropped != to.dropped():
-        yield f"{key}: {device.dropped} dropped, not {to.dropped()}"
+    if got.dropped != to.dropped():
+        yield f"{key}: {got.dropped} dropped, not {to.dropped()}"
     kept = [run.kept() for run in to.runs]
     if len({run.task for run in to.runs}) < 2:  # one task: the order is known
         yield from differs(key, [e for run in kept for e in run][: to.room], actual)
@@ -118,29 +125,54 @@ def compare_device(
         yield f"{key}: {len(actual)} recorded, not {to.kept()}"
     elif not is_some_order_of(kept, actual):
         yield f"{key}: no order of its {len(kept)} runs gives what it recorded"
-    records = device.trace().sections
-    if records and to.kept() == sum(map(len, kept)):
-        parts = stretches(records, recorded)
+    if got.sections and to.kept() == sum(map(len, kept)):
+        parts = stretches(got.sections, recorded)
         yield from differ(f"{key} by its records", filter(None, kept), [part for _, part in parts])
+        yield from differ_by_process(key, [run for run in to.runs if run.kept()], parts, processes)
         handles = Counter(run.handle for run in to.runs if run.kept())
         if handles != Counter(record.handle for record, _ in parts):
             yield f"{key}: the handles of the sections are not {handles}"
 
 
-def compare_collect(key: str, to: Collection, trace: pykcov.Trace, reader: Reader) -> Iterator[str]:
-    actual = reader.events(trace.pcs)
-    if trace.dropped:
-        yield f"{key}: {trace.dropped} dropped"
-    parts = stretches(trace.sections, actual)
-    if sum(record.end - record.start for record in trace.sections) != len(actual):
+def compare_collect(
+    key: str, to: Collection, got: Told, reader: Reader, processes: dict[int, int]
+) -> Iterator[str]:
+    actual = reader.events(got.pcs)
+    if got.dropped:
+        yield f"{key}: {got.dropped} dropped"
+    parts = stretches(got.sections, actual)
+    if sum(record.end - record.start for record in got.sections) != len(actual):
         yield f"{key}: the section records do not cover the trace"
     runs = [run for run in to.runs if run.events]
     yield from differ(key, (run.events for run in runs), (part for _, part in parts))
+    yield from differ_by_process(key, runs, parts, processes)
     yield from differ_in_workers(key, runs, parts)
     lines = {e[1:3] for run in runs for e in run.events if e[0] == "line"}
-    told = {(reader.files.get(file, -1), n) for file, ns in trace.lines().items() for n in ns}
+    told = {(reader.files.get(file, -1), n) for file, ns in got.lines.items() for n in ns}
     if lines != told:
         yield f"{key}: lines() differs: {sorted(lines ^ told)[:5]}"
+
+
+def differ_by_process(
+    key: str, runs: list[Run], parts: list[tuple[Any, Trace]], processes: dict[int, int]
+) -> Iterator[str]:
+    """What one process did must be under one identifier, and nothing else under that.
+
+    `processes` has the numbers of the processes that are known by their identifiers; 0 or less.
+    """
+    expected: dict[int, Counter[Trace]] = {}
+    for run in runs:
+        expected.setdefault(run.process, Counter())[tuple(run.kept())] += 1
+    actual: dict[int, Counter[Trace]] = {}
+    for record, part in parts:
+        number = processes.get(record.pid, record.pid)
+        actual.setdefault(number, Counter())[tuple(part)] += 1
+    if grouped(expected) != grouped(actual):
+        yield f"{key}: the sections of its {len(expected)} processes are not under one pid each"
+
+
+def grouped(by_process: dict[int, Counter[Trace]]) -> Counter[Any]:
+    return Counter((min(number, 1), frozenset(runs.items())) for number, runs in by_process.items())
 
 
 def differ_in_workers(key: str, runs: Any, parts: list[tuple[Any, Trace]]) -> Iterator[str]:
@@ -164,7 +196,13 @@ class Check:
     def problems(self, program: Program, expected: Expected) -> list[str]:
         """Returns what is wrong, nothing if all is as it must be."""
         self.warnings.clear()
-        stage = Stage(pykcov, program, self.folder, self.pools)
+        make: type[Stage] = Stage
+        if program.kind == "processes":
+            make = Home
+            family()  # its processes must be older than any collection: they would inherit it
+        stage = make(pykcov, program, self.folder, self.pools)
+        stage.warnings = self.warnings
+        stage.write()
         reader = Reader(stage.paths)
         try:
             run = self.plain if program.kind == "plain" else self.concurrent
@@ -190,13 +228,15 @@ class Check:
         result = names["main"]()
         if result != expected.result:
             yield f"main() returned {result}, not {expected.result}"
+        processes = {os.getpid(): 0, **stage.processes}
+        found = stage.found()
         for key, to in expected.collections.items():
-            if key in stage.devices:
-                yield from compare_device(key, to, stage.devices[key], stage.areas[key], reader)
-            elif key in stage.kept:
-                yield from compare_collect(key, to, stage.kept[key].trace, reader)
-            else:
+            if key not in found:
                 yield f"{key} was never there"
+                continue
+            compare = compare_device if found[key].is_device else compare_collect
+            yield from compare(key, to, found[key], reader, processes)
+        yield from reader.twice
 
     def program_is_warm(self, program: Program) -> bool:
         return program.seed // 1000 % 4 == 0
@@ -227,20 +267,8 @@ class Check:
         yield from differ("collect", expected.streams, (part for _, part in parts))
 
     def listen(self) -> None:
-        """From now on warnings of pykcov's and threads that die are problems of the program that runs."""
-
-        def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-            self.warnings.append(
-                f"{category.__name__}: {message} in {threading.current_thread().name}"
-            )
-
-        warnings.simplefilter("always", pykcov.KcovWarning)
-
-        def died(args: threading.ExceptHookArgs) -> None:
-            self.warnings.append(f"a thread ended with {args.exc_value!r}")
-
-        warnings.showwarning = show
-        threading.excepthook = died
+        """From now on warnings of pykcov's are problems of the program that runs."""
+        listen(self.warnings)
 
     def keep(self, program: Program, problems: list[str]) -> str:
         """Returns the report of a program that failed; its source stays where it says."""

@@ -33,6 +33,8 @@ class Collection:
     """What came into its area, in the order of arrival, since it was emptied."""
     lost: int = 0
     """Dropped before it was emptied."""
+    process: int = 0
+    """Whose it is, while it is enabled."""
 
     def kept(self) -> int:
         """Number of PCs in its area."""
@@ -54,6 +56,8 @@ class Run:
     room: int = UNLIMITED
     nested: bool = False
     """Another one of the same collection is open around it and has its events."""
+    process: int = 0
+    """The number of the process that it happened in."""
     events: list[Event] = field(default_factory=list)
 
     @property
@@ -93,9 +97,12 @@ class Inherited:
 class Task:
     """On whose behalf something runs."""
 
-    def __init__(self, number: int, thread: str, inherited: Inherited | None) -> None:
+    def __init__(
+        self, number: int, thread: str, inherited: Inherited | None, process: int = 0
+    ) -> None:
         self.number = number
         self.thread = thread
+        self.process = process
         self.stream: list[Event] = []
         self.local: Run | None = None
         self.sections: list[Run | None] = []
@@ -117,7 +124,9 @@ class Task:
         nested = any(
             run.to is to and run.counts for run in [*self.following, *self.sections] if run
         )
-        return Run(to, to.session, self.number, self.thread, handle, to.section_room, nested)
+        return Run(
+            to, to.session, self.number, self.thread, handle, to.section_room, nested, self.process
+        )
 
     def follow(self, found: Inherited) -> Run:
         run = self.open_run(found.to, found.handle)
@@ -143,6 +152,13 @@ class Task:
             ):
                 section.events.append(event)
 
+    def die(self) -> None:
+        """Its process ends: what its sections and its local device have by now is what they get."""
+        for run in (*self.sections, self.local):
+            if run is not None:
+                run.finish()
+        self.sections, self.following, self.local = [], [], None
+
 
 class Registry:
     """Who has which handle."""
@@ -150,11 +166,12 @@ class Registry:
     def __init__(self) -> None:
         self.by_handle: dict[int, Collection] = {}
 
-    def enable(self, to: Collection, handles: tuple[int, ...]) -> None:
+    def enable(self, to: Collection, handles: tuple[int, ...], process: int) -> None:
         taken = [h for h in handles if h in self.by_handle]
         if taken:
             raise AssertionError(f"the scenario uses {taken[0]:#x} twice")
         to.session += 1
+        to.process = process
         to.handles = handles
         self.by_handle.update(dict.fromkeys(handles, to))
 
@@ -163,6 +180,11 @@ class Registry:
         for handle in to.handles:
             del self.by_handle[handle]
         to.handles = ()
+
+    def die(self, process: int) -> None:
+        """A process is gone, and the handles that it had enabled are free."""
+        for to in {to for to in self.by_handle.values() if to.process == process}:
+            self.disable(to)
 
     def find(self, handle: int) -> Collection | None:
         found = self.by_handle.get(handle)

@@ -65,7 +65,7 @@ class Main:
 
     def write(self) -> None:
         s = self.scenario
-        s.pools, s.local, s.loop, s.local_open = 0, False, False, 0
+        s.begin_actor()
         s.add(Place(0), "def main():")
         self.add('key = "m"')
         self.add(f"x = {self.rng.randrange(20)}")

@@ -13,10 +13,12 @@ from typing import Any
 from .collecting import Collection, Inherited, Registry, Task
 from .interpreter import Interpreter
 from .rules import Rules
-from .values import Abort, Event, Steps, Wait
+from .values import Abort, Death, Event, Steps, TooMuch, Wait
 
 MOST_EVENTS = 6_000
 """A program that gives more is given up: it would take too long to check."""
+GONE = 7
+"""What a process gives that does not live to say something else."""
 
 
 class Strand:
@@ -24,6 +26,7 @@ class Strand:
 
     def __init__(self, name: str, work: Steps, task: Task, thread: str) -> None:
         self.name = name
+        self.process = task.process
         self.work = work
         self.tasks = [task]
         self.thread = thread
@@ -59,7 +62,7 @@ class Machine:
         """Every event of the program comes by here, in the strand that runs."""
         self.events += 1
         if self.events > MOST_EVENTS:
-            raise Abort("too many events")
+            raise TooMuch("too many events")
         assert self.current is not None
         self.current.task.happens(event)
 
@@ -73,11 +76,15 @@ class Machine:
         assert self.current is not None
         return self.current.task
 
-    def new_task(self, inherited: Inherited | None, thread: str | None = None) -> Task:
+    def new_task(
+        self, inherited: Inherited | None, thread: str | None = None, process: int | None = None
+    ) -> Task:
         if thread is None:
             assert self.current is not None
             thread = self.current.thread
-        task = Task(len(self.tasks), thread, inherited)
+        if process is None:
+            process = self.current.process if self.current else 0
+        task = Task(len(self.tasks), thread, inherited, process)
         self.tasks.append(task)
         return task
 
@@ -115,6 +122,8 @@ class Machine:
             request = strand.work.send(None)
         except StopIteration as stop:
             strand.result, strand.done = stop.value, True
+        except Death:
+            strand.result, strand.done = GONE, True
         except Abort:
             raise
         except BaseException as error:
@@ -125,3 +134,17 @@ class Machine:
             strand.wait = request.ready
         if strand.done:
             self.strands.remove(strand)
+
+    def die(self, process: int) -> None:
+        """A process ends where it is; its last strand is for the caller to end."""
+        for task in self.tasks:
+            if task.process == process:
+                task.die()
+        self.registry.die(process)
+
+    def kill(self, strand: Strand) -> None:
+        """Ends a process that is one strand, which waits."""
+        self.die(strand.process)
+        self.strands.remove(strand)
+        strand.result, strand.done = GONE, True
+        strand.work.close()

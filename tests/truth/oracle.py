@@ -249,6 +249,7 @@ def run(program: Program, folder: Path, mechanism: str) -> tuple[Any, list[list[
         else:
             monitoring.start()
         try:
+            stage.write()
             names = stage.load()
             names |= {"contextvars": Contexts(), "asyncio": Asyncio()}
             return names["main"]() if program.kind == "concurrent" else names["x"]

@@ -80,7 +80,7 @@ class Collect:
         machine, task = self.machine, self.machine.task
         machine.collections.append(self.to)
         self.handle = (1 << 46) + len(machine.collections)
-        machine.registry.enable(self.to, (*self.handles, self.handle))
+        machine.registry.enable(self.to, (*self.handles, self.handle), task.process)
         self.before = task.inherited
         task.inherited = Inherited(self.handle, self.to, self.to.session, True, self.before)
         self.run = task.follow(task.inherited)
@@ -108,7 +108,7 @@ class Device:
         task = self.owner = self.machine.task
         if task.local is not None:
             raise AssertionError("the scenario enables two local devices in one task")
-        self.machine.registry.enable(self.to, ())
+        self.machine.registry.enable(self.to, (), task.process)
         task.local = self.local = task.open_run(self.to, 0)
         self.local.room = UNLIMITED
         self.local.nested = False
@@ -120,7 +120,7 @@ class Device:
         task = self.owner = self.machine.task
         own = (common_handle,) if common_handle else ()
         self.to.section_room = area_size - 1
-        self.machine.registry.enable(self.to, (*handles, *own))
+        self.machine.registry.enable(self.to, (*handles, *own), task.process)
         if common_handle:
             task.inherited = Inherited(
                 common_handle, self.to, self.to.session, False, task.inherited

@@ -10,12 +10,14 @@ from typing import Any
 from .collecting import Collection
 from .conductor import HELPERS, Main, RemoteDevice
 from .frames import Source
+from .kindred import Kindred
 from .machine import Machine
 from .phrases import HEAD, Place
 from .pretend import Helpers, Pykcov
+from .processes import DESCENDANTS, Families, Founder
 from .rules import Rules
 from .scenario import POOLS, Scenario
-from .values import Abort, Event, Steps
+from .values import Abort, Event, Steps, TooMuch
 from .world import Asyncio, Builtins, Contexts, Pool, Queue, Threading
 from .writer import Writer
 
@@ -26,7 +28,7 @@ SCOPES = {"ALL": frozenset({0, 1}), "MAIN": frozenset({0}), "LIB": frozenset({1}
 
 @dataclass
 class Program:
-    """Source texts: [main, lib] of a concurrent program, [main] of a plain one."""
+    """Source texts: [main] of a plain program, [main, lib] of the others."""
 
     seed: int
     kind: str
@@ -84,9 +86,10 @@ def write_functions(
         w.long_function()
 
 
-def write_concurrent(seed: int) -> Program:
+def write_concurrent(seed: int, kind: str = "concurrent") -> Program:
     """Returns a program of two files: the library, and the actors with main()."""
     rng = random.Random(seed)
+    alone = kind == "concurrent"
     lib = Writer(rng)
     top = Place(0)
     lib.add(top, "import asyncio")
@@ -96,13 +99,23 @@ def write_concurrent(seed: int) -> Program:
     small_areas = not branches(seed)
     devices = [remote_device(rng, i, small_areas) for i in range(rng.randrange(1, 4))]
     handles = [h for d in devices for h in (*d.handles, *([hex(d.common)] if d.common else []))]
-    scenario = Scenario(rng, lib, handles, small_areas)
+    scenario = (Scenario if alone else Families)(rng, lib, handles, small_areas)
     scenario.add(top, IMPORTS)
     scenario.add(top, HELPERS.rstrip("\n"))
+    if isinstance(scenario, Families):
+        scenario.add(top, DESCENDANTS.rstrip("\n"))
     for _ in range(rng.randrange(2, 7)):
         scenario.write_actor(is_async=rng.random() < 0.4)
-    Main(scenario, devices).write()
-    return Program(seed, "concurrent", [scenario.out.text(), lib.text()])
+    (Main if alone else Founder)(scenario, devices).write()
+    return Program(seed, kind, [scenario.out.text(), lib.text()])
+
+
+def write_processes(seed: int) -> Program:
+    """Returns such a program whose actors have work done in other processes too."""
+    return write_concurrent(seed, "processes")
+
+
+WRITERS = {"plain": write_plain, "concurrent": write_concurrent, "processes": write_processes}
 
 
 def branches(seed: int) -> bool:
@@ -125,8 +138,36 @@ def remote_device(rng: random.Random, number: int, small_areas: bool) -> RemoteD
 def interpret(program: Program, rules: Rules, order: int = 0) -> Expected:
     """Returns what the program must do. Raises Abort if it cannot be taken."""
     machine = Machine(rules, random.Random(order))
+    pykcov, kindred = Pykcov(machine), Kindred(machine)
+    sources = [Source(i, text) for i, text in enumerate(program.files)]
+    machine.interpreter.sources = list(sources)  # it notes there what it executes
+
+    def load() -> Steps:
+        names = surroundings(machine, pykcov) | kindred.names()
+        for source in reversed(sources):
+            yield from machine.interpreter.module(source, names)
+        return names
+
+    def executed() -> Steps:
+        names = yield from load()
+        return names["x"] if plain else (yield from machine.interpreter.call(names["main"]))
+
+    plain = program.kind == "plain"
+    kindred.load = load
+    result = machine.run(executed())
+    if machine.registry.by_handle or any(task.sections or task.local for task in machine.tasks):
+        raise Abort("something is left enabled or open")
+    return Expected(
+        result,
+        {c.key: c for c in machine.collections if c.key},
+        [task.stream for task in machine.tasks if task.stream],
+        machine.events,
+    )
+
+
+def surroundings(machine: Machine, pykcov: Pykcov) -> dict[str, Any]:
+    """Returns what a program finds among its globals."""
     names = Builtins(machine).names()
-    pykcov = Pykcov(machine)
     helpers = Helpers(machine, pykcov)
     names |= {
         "asyncio": Asyncio(machine), "threading": Threading(machine), "pykcov": pykcov,
@@ -135,40 +176,17 @@ def interpret(program: Program, rules: Rules, order: int = 0) -> Expected:
         "empty": helpers.empty, "BRANCH": False,
     }  # fmt: skip
     names |= {name: {"include": files} for name, files in SCOPES.items()}
-    names |= {f"POOL{i}": Pool(machine, f"pool{i}") for i in range(POOLS)}
-    sources = [Source(i, text) for i, text in enumerate(program.files)]
-    machine.interpreter.sources = sources
-    result = machine.run(execute(machine, program, sources, names))
-    if machine.registry.by_handle or any(task.sections or task.local for task in machine.tasks):
-        raise Abort("something is left enabled or open")
-    return Expected(
-        names["x"] if program.kind == "plain" else result,
-        {c.key: c for c in machine.collections if c.key},
-        [task.stream for task in machine.tasks if task.stream],
-        machine.events,
-    )
-
-
-def execute(
-    machine: Machine, program: Program, sources: list[Source], names: dict[str, Any]
-) -> Steps:
-    for source in reversed(sources):
-        yield from machine.interpreter.module(source, names)
-    if program.kind == "concurrent":
-        return (yield from machine.interpreter.call(names["main"]))
-    return None
+    return names | {f"POOL{i}": Pool(machine, f"pool{i}") for i in range(POOLS)}
 
 
 def make(seed: int, kind: str, rules: Rules) -> tuple[Program, Expected]:
     """Returns the first program from the seed on that is not too long, and what it must do."""
-    write = write_plain if kind == "plain" else write_concurrent
     for attempt in range(100):
-        program = write(seed * 1000 + attempt)
+        program = WRITERS[kind](seed * 1000 + attempt)
         try:
             return program, interpret(program, rules)
-        except Abort as error:
-            if str(error) != "too many events":
-                raise
+        except TooMuch:
+            continue
     raise AssertionError(f"seed {seed}: nothing but long programs")
 
 

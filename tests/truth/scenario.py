@@ -33,6 +33,7 @@ class Actor:
     pools: int  # it needs the pools below this number for itself
     local: bool  # it enables a local device in its caller's task
     loop: bool  # it runs an event loop in its caller's thread
+    root: bool = False  # it needs something that only the program's first process has
 
 
 class Scenario:
@@ -51,7 +52,7 @@ class Scenario:
         self.sites = 0
         # Of the actor that is being written:
         self.pools = 0
-        self.local = self.loop = False
+        self.local = self.loop = self.root = False
         self.local_open = 0
 
     # ---------------------------------------------------------------- small parts
@@ -85,17 +86,19 @@ class Scenario:
         self.pools = max(self.pools, actor.pools)
         self.local |= same_task and actor.local
         self.loop |= same_thread and actor.loop
+        self.root |= actor.root
         return actor.name
 
     def actor(
         self, *, is_async: bool = False, same_task: bool = False, no_loop: bool = False,
-        pools: int = POOLS,
+        pools: int = POOLS, portable: bool = False,
     ) -> Actor | None:  # fmt: skip
         fit = [
             a
             for a in self.actors
             if a.is_async == is_async
             and a.pools <= pools
+            and not (portable and a.root)
             and not (same_task and self.local_open and a.local)
             and not (no_loop and a.loop)
         ]
@@ -305,6 +308,7 @@ class Scenario:
 
     def queue_work(self, p: Place) -> None:
         """Work for threads that have been there since before anybody collected."""
+        self.root = True
         for _ in range(self.rng.randrange(1, 4)):
             q = f"QUEUES[{self.rng.randrange(2)}]"
             f = self.rng.choice(self.names.functions)
@@ -378,9 +382,16 @@ class Scenario:
     def write_actor(self, is_async: bool) -> None:
         name = self.out.fresh("co_actor" if is_async else "actor")
         place = Place(kind="coroutine" if is_async else "plain", vars=("x",))
-        self.pools, self.local, self.loop, self.local_open = 0, False, False, 0
+        self.begin_actor()
         self.add(Place(0), f"{'async ' if is_async else ''}def {name}(key, x):")
         for _ in range(self.rng.randrange(1, 5)):
             self.statement(place)
         self.add(place, "return x % 101")
-        self.actors.append(Actor(name, is_async, self.pools, self.local, self.loop))
+        self.actors.append(self.that_actor(name, is_async))
+
+    def begin_actor(self) -> None:
+        self.pools, self.local_open = 0, 0
+        self.local = self.loop = self.root = False
+
+    def that_actor(self, name: str, is_async: bool = False) -> Actor:
+        return Actor(name, is_async, self.pools, self.local, self.loop, self.root)

@@ -5,13 +5,28 @@ from __future__ import annotations
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pykcov
+
 from .programs import POOLS, SCOPES, Program, branches
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a device or a collect() got, in a form that one process can tell another."""
+
+    is_device: bool
+    pcs: Sequence[int]
+    dropped: int
+    sections: Sequence[Any]
+    lines: dict[str, set[int]]
 
 
 class Stage:
@@ -29,6 +44,11 @@ class Stage:
         self.devices: dict[str, Any] = {}
         self.areas: dict[str, Any] = {}
         self.kept: dict[str, Any] = {}
+        self.warnings: list[str] = []
+        self.told: dict[str, Told] = {}
+        """What other processes told."""
+        self.processes: dict[int, int] = {}
+        """Numbers of processes that are older than the program, by their identifiers."""
 
     def scope(self, files: Iterable[int]) -> dict[str, list[str]]:
         """Returns source=, include= and omit= for those of the files."""
@@ -86,13 +106,28 @@ class Stage:
         finally:
             self.pykcov.remote_stop()
 
+    def write(self) -> None:
+        for path, text in zip(self.paths, self.program.files, strict=True):
+            path.write_text(text)
+
     def load(self) -> dict[str, Any]:
-        """Writes and executes the files; returns the names that all of them share."""
+        """Executes the files; returns the names that all of them share."""
         names = {"__name__": "truth", **self.names()}
         for path, text in reversed(list(zip(self.paths, self.program.files, strict=True))):
-            path.write_text(text)
             exec(compile(text, str(path), "exec"), names)
         return names
+
+    def found(self) -> dict[str, Told]:
+        """What the collections of this process, and those that it was told of, have got."""
+        told = dict(self.told)
+        for key, device in self.devices.items():
+            area = self.areas[key]
+            pcs = list(area[1 : 1 + area[0]])
+            told[key] = Told(True, pcs, device.dropped, device.trace().sections, {})
+        for key, collect in self.kept.items():
+            trace = collect.trace
+            told[key] = Told(False, trace.pcs, trace.dropped, trace.sections, trace.lines())
+        return told
 
     def warm(self, names: dict[str, Any]) -> None:
         """Calls the library's functions often, for nothing: the interpreter specialises them."""
@@ -106,6 +141,20 @@ class Stage:
         self.areas.clear()
         for device in self.devices.values():
             device.close()
+
+
+def listen(problems: list[str]) -> None:
+    """From now on warnings of pykcov's and threads that die are problems of the program that runs."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        problems.append(f"{category.__name__}: {message} in {threading.current_thread().name}")
+
+    def died(args: threading.ExceptHookArgs) -> None:
+        problems.append(f"a thread ended with {args.exc_value!r}")
+
+    warnings.simplefilter("always", pykcov.KcovWarning)
+    warnings.showwarning = show
+    threading.excepthook = died
 
 
 def start_pools(kind: Callable[[int], Any] = ThreadPoolExecutor) -> list[Any]:

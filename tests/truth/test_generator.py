@@ -70,9 +70,11 @@ def test_cpython_gives_each_task_the_events_that_are_foretold(
         assert not foretold - given and not given - foretold, where
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_what_is_foretold_does_not_depend_on_who_is_faster(seed: int) -> None:
-    program, first = programs.make(seed, "concurrent", rules.of_pykcov())
+@pytest.mark.parametrize(
+    "kind, seed", [*(("concurrent", n) for n in range(10)), *(("processes", n) for n in range(4))]
+)
+def test_what_is_foretold_does_not_depend_on_who_is_faster(kind: str, seed: int) -> None:
+    program, first = programs.make(seed, kind, rules.of_pykcov())
     for order in range(1, 5):
         other = programs.interpret(program, rules.of_pykcov(), order)
         assert shrink.what(other) == shrink.what(first)

@@ -24,6 +24,14 @@ class Abort(BaseException):
     """The interpreter gives up: the program is not one that it can take. No program catches it."""
 
 
+class TooMuch(Abort):
+    """The program does more than is worth checking."""
+
+
+class Death(Abort):
+    """The process that runs ends at once: nothing of the program unwinds."""
+
+
 class SimStop(Exception):
     """StopIteration in a program: the real one means something else inside a generator."""
 
