@@ -209,14 +209,14 @@ class Section:
         owner.attach(self.sink)
         probes.arm()
 
-    def _begin(self, head: memoryview) -> None:
+    def _begin(self, head: memoryview, began: int = 0) -> None:
         """Say whose section an area is: other processes look at it, so the key comes last."""
         head[Head.LOST] = head[Head.TOLD] = head[Head.MOVED] = head[Head.MOVING] = 0
         head[Head.HANDLE] = self.handle
         if self.session.area.record_room:
             head[Head.TID] = threading.get_native_id()
             head[Head.TASK] = self.task.serial
-            head[Head.BEGAN] = time.monotonic_ns()
+            head[Head.BEGAN] = began or time.monotonic_ns()
             name = threading.current_thread().name.encode()[:63].ljust(64, b"\0")
             head[Head.THREAD : Head.THREAD + 8] = memoryview(name).cast("Q")
         head[Head.DEVICE] = self.session.key
@@ -239,7 +239,7 @@ class Section:
                         self.area.words[0] = self.area.head[Head.MOVED] = 0
             elif not self.session.is_over():
                 fresh = self.session.pool.get(self.session.area_size)
-                self._begin(fresh.head)
+                self._begin(fresh.head, self.area.head[Head.BEGAN])
                 self._park()
                 self.area = fresh
                 self.sink.move_on(fresh.words, fresh.lost)

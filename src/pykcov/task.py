@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import os
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -86,6 +87,9 @@ class Task(_recorder.Task):
 
     def _end(self, _owner: weakref.ref[contextvars.Context]) -> None:
         """Its context is gone, or the thread whose base context it was (kcov_task_exit)."""
+        # A forked child frees the other threads' contexts before its hooks run: their sections are the parent's.
+        if os.getpid() != _pid:
+            return
         _owners.pop(self.serial, None)
         with quiet:
             for section in self.sections[:]:
@@ -98,6 +102,7 @@ class Task(_recorder.Task):
 
 
 _owners: dict[int, Task] = {}
+_pid = os.getpid()
 
 
 def follow() -> None:
@@ -160,6 +165,8 @@ def common_handle() -> int:
 
 
 def _after_fork() -> None:
+    global _pid
+    _pid = os.getpid()
     _owners.clear()
     _recorder.after_fork()
 
