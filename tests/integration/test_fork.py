@@ -1,0 +1,364 @@
+"""fork() at bad moments: while another thread holds a lock, in a section, in a traced asyncio task. Real forks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import pykcov
+from pykcov import namespace, registry
+from pykcov.probes import events
+
+HANDLE = 0xF0
+HERE = [__file__]
+
+# 3.12 warns of forks in processes with threads: that is what is tested.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+def parents() -> int:
+    return 1
+
+
+def childs() -> int:
+    return 2
+
+
+def grandchilds() -> int:
+    return 3
+
+
+def functions(trace: pykcov.Trace) -> Counter[str]:
+    """Return how often each function of this file was entered, or had a line executed, by name."""
+    found = Counter(pykcov.symbolize(pc).function for pc in trace.pcs)
+    return Counter({name: count for name, count in found.items() if name in NAMES})
+
+
+ENDED = "CPython ends a child's other threads before it calls who registered: Task._end() works on the parent's"
+NAMES = ("parents", "childs", "grandchilds")
+
+
+def start(body: Callable[[], object], *, leaves: bool = True) -> int:
+    """Fork a child that does ``body``; return its pid. A child that hangs is ended by SIGALRM."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
+        body()
+        if leaves:
+            namespace.leave()
+        status = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def end(child: int) -> None:
+    """Wait for a child, which has to end well."""
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status != -signal.SIGALRM, "the child has hung"
+    assert status == 0
+
+
+@contextlib.contextmanager
+def listening(*handles: int, area: int = 4096) -> Iterator[pykcov.Device]:
+    with pykcov.open(include=HERE, sections=64) as device:
+        device.init_trace(area)
+        device.remote_enable(area_size=256, handles=handles)
+        try:
+            yield device
+        finally:
+            device.disable()
+
+
+@contextlib.contextmanager
+def held(lock: Any) -> Iterator[Callable[[], None]]:
+    """Another thread holds the lock in the block, or until the block calls what it gets."""
+    taken, give_back = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            taken.set()
+            give_back.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+
+    def release() -> None:
+        give_back.set()
+        thread.join()
+
+    try:
+        yield release
+    finally:
+        release()
+
+
+LOCKS: dict[str, Callable[[pykcov.Device], Any]] = {
+    "registry": lambda _: namespace.get().registry_lock,
+    "code map": lambda _: namespace.get().codemap_lock,
+    "device": lambda device: namespace.get().device_lock(device.number),
+    "another device": lambda device: namespace.get().device_lock(device.number + 1),
+    "opening": lambda _: namespace.opening,
+    "probes": lambda _: events._lock,
+}
+
+
+def collect_all(handle: int) -> None:
+    """Do all that takes a lock: a new code object, a section, a device, a collect()."""
+    names: dict[str, Any] = {}
+    exec(compile("def new():\n    return 1\n", __file__, "exec"), names)
+    with pykcov.remote(handle):
+        childs()
+    with pykcov.open(include=HERE) as device:
+        device.init_trace(64)
+        device.enable()
+        childs()
+        names["new"]()
+        device.disable()
+        assert functions(device.trace())["childs"] == 2
+    with pykcov.collect(include=HERE) as collection:
+        childs()
+    assert functions(collection.trace)["childs"] == 2
+
+
+@pytest.mark.parametrize("which", LOCKS)
+def test_a_child_does_not_inherit_a_lock_that_another_thread_held(which: str) -> None:
+    with listening(HANDLE) as device:
+        with pykcov.remote(HANDLE):
+            parents()
+        free, freed = os.pipe()
+
+        def body() -> None:
+            os.close(freed)
+            assert os.read(free, 1) == b""  # the parent has given the lock back
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                collect_all(HANDLE)
+
+        with held(LOCKS[which](device)) as release:
+            child = start(body)
+            release()
+        os.close(freed)
+        end(child)
+        os.close(free)
+        with pykcov.remote(HANDLE):
+            parents()
+        device.sync()
+        assert functions(device.trace()) == {"parents": 4, "childs": 2}
+        assert device.dropped == 0
+
+
+@pytest.mark.parametrize("which", ["registry", "device"])
+def test_a_child_whose_parent_keeps_a_lock_ends_all_the_same(which: str) -> None:
+    """Locks of the system are the parent's: verbs say so after a while, and annotations never wait for ever."""
+    with listening(HANDLE) as device:
+
+        def body() -> None:
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                with pykcov.remote(HANDLE):
+                    childs()
+            for warning in seen:
+                assert issubclass(warning.category, pykcov.KcovWarning)
+            with contextlib.suppress(pykcov.KcovError):
+                pykcov.open().close()
+
+        with held(LOCKS[which](device)):
+            end(start(body))
+        device.sync()
+        assert functions(device.trace())["childs"] + device.dropped == 2, (
+            "told or dropped, not lost"
+        )
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "os._exit"])
+def test_a_fork_inside_a_section_leaves_the_section_to_the_parent(leaves: bool) -> None:
+    """As in the kernel: a new task collects nothing; and what it does with its copy of the section harms nobody."""
+    with listening(HANDLE) as device:
+
+        def body() -> None:
+            childs()  # in nobody's section
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                pykcov.remote_stop()
+            assert len(seen) == 1, "no remote_start in this task"
+            with pykcov.remote(HANDLE):
+                grandchilds()
+
+        with pykcov.remote(HANDLE):
+            pykcov.remote_start(HANDLE)
+            parents()
+            end(start(body, leaves=leaves))
+            parents()
+            pykcov.remote_stop()
+        trace = device.trace()
+        assert functions(trace) == {"parents": 4, "grandchilds": 2}
+        assert {record.pid for record in trace.sections} > {os.getpid()}
+
+
+def test_a_child_that_leaves_the_block_of_its_parents_section_ends_nothing() -> None:
+    with listening(HANDLE) as device:
+        with pykcov.remote(HANDLE):
+            parents()
+            child = os.fork()
+            childs()
+        if child == 0:
+            with pykcov.remote(HANDLE):
+                grandchilds()
+            os._exit(0)
+        end(child)
+        # The parent's own call of childs() is in its section; the child's is in none.
+        assert functions(device.trace()) == {"parents": 2, "childs": 2, "grandchilds": 2}
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "os._exit"])
+def test_what_a_fork_inside_collect_does_is_collected_too(leaves: bool) -> None:
+    with pykcov.collect(include=HERE) as collection:
+        parents()
+
+        def body() -> None:
+            childs()
+            end(start(grandchilds, leaves=leaves))
+
+        end(start(body, leaves=leaves))
+        parents()
+    assert functions(collection.trace) == {"parents": 4, "childs": 2, "grandchilds": 2}
+    assert collection.trace.dropped == 0
+    assert len({record.pid for record in collection.trace.sections}) == 3
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "os._exit"])
+def test_a_fork_in_a_traced_asyncio_task_belongs_to_that_tasks_request(leaves: bool) -> None:
+    """Two requests interleave on one thread; one of them forks in the middle."""
+    forked = asyncio.Event()
+    traces: dict[str, pykcov.Trace] = {}
+
+    async def one() -> None:
+        with pykcov.collect(include=HERE) as collection:
+            parents()
+            await asyncio.sleep(0)
+            child = start(childs, leaves=leaves)
+            forked.set()
+            await asyncio.to_thread(end, child)
+            parents()
+        traces["one"] = collection.trace
+
+    async def other() -> None:
+        with pykcov.collect(include=HERE) as collection:
+            grandchilds()
+            await forked.wait()
+            grandchilds()
+        traces["other"] = collection.trace
+
+    async def both() -> None:
+        await asyncio.gather(one(), other())
+
+    asyncio.run(both())
+    assert functions(traces["one"]) == {"parents": 4, "childs": 2}
+    assert functions(traces["other"]) == {"grandchilds": 4}
+
+
+def test_an_event_loop_in_a_child_of_a_traced_task_is_collected() -> None:
+    async def work() -> None:
+        await asyncio.create_task(asyncio.to_thread(childs))
+
+    def body() -> None:
+        asyncio.events._set_running_loop(None)
+        asyncio.run(work())
+
+    async def main() -> None:
+        with pykcov.collect(include=HERE) as collection:
+            child = start(body)
+            await asyncio.to_thread(end, child)
+        traces.append(collection.trace)
+
+    traces: list[pykcov.Trace] = []
+    asyncio.run(main())
+    assert functions(traces[0])["childs"] == 2
+
+
+@pytest.mark.xfail(reason=ENDED, strict=False)  # which thread is where is chance
+def test_forks_while_other_threads_record_and_move_are_exact_on_both_sides() -> None:
+    """Threads are anywhere when the process forks: in an append, in a move, in the registry."""
+    children = 20
+    with listening(HANDLE, area=1 << 20) as device:
+        stop = threading.Event()
+        turns = [0, 0]
+
+        def work(number: int) -> None:
+            while not stop.is_set():
+                with pykcov.remote(HANDLE):
+                    parents()
+                turns[number] += 1
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        started = [start(lambda: collect_all(HANDLE)) for _ in range(children)]
+        for child in started:
+            end(child)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        device.sync()
+        found = functions(device.trace())
+        assert found["childs"] == 2 * children
+        assert found["parents"] + device.dropped == 2 * sum(turns)
+
+
+@pytest.mark.xfail(reason=ENDED)
+def test_a_fork_ends_nothing_of_what_other_threads_of_the_parent_own() -> None:
+    """In the child those threads have ended, and with them their tasks; the devices are the parent's."""
+    ready, forked = threading.Event(), threading.Event()
+    traces: list[pykcov.Trace] = []
+
+    def own() -> None:
+        with listening(HANDLE) as remote, pykcov.open(include=HERE) as local:
+            local.init_trace(64)
+            with pykcov.remote(HANDLE):
+                local.enable()
+                ready.set()
+                forked.wait()
+                parents()
+                local.disable()
+            traces.extend((local.trace(), remote.trace()))
+
+    thread = threading.Thread(target=own)
+    thread.start()
+    ready.wait()
+    before = registry.inventory().devices
+    end(start(lambda: None))
+    after = registry.inventory().devices
+    forked.set()
+    thread.join()
+    assert after == before
+    assert [functions(trace) for trace in traces] == [{"parents": 2}] * 2
+
+
+def test_a_child_leaves_the_parents_devices_and_files_alone() -> None:
+    with listening(HANDLE) as device:
+        before = registry.inventory().devices
+        end(start(lambda: None))
+        child = start(device.close)
+        end(child)
+        assert registry.inventory().devices == before
+        with pykcov.remote(HANDLE):
+            parents()
+        assert functions(device.trace()) == {"parents": 2}
