@@ -11,35 +11,20 @@ import json
 import random
 import statistics
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from time import thread_time_ns
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
+import processes
 from floor import Floor
+from setting import AREA, HANDLE, Round, Setting, empty_function, per_call
 from workloads import WORKLOADS, Copy, Tool, Workload, four_threads, no_words, timed
 
 import pykcov
 from pykcov import _recorder
-
-Round = Callable[[], dict[str, float]]
-
-AREA = 1 << 18  # words: room for what one piece of any workload records
-HANDLE = 0x42
-
-
-class Setting(NamedTuple):
-    """What all cells are given."""
-
-    directory: Path
-    floor: Path
-    quick: bool
-
-    def times(self, count: int) -> int:
-        """Return how often to do something that is done ``count`` times in a real run."""
-        return max(1, count // 50) if self.quick else count
-
 
 # -- tools
 
@@ -190,20 +175,6 @@ def idle(setting: Setting, *, ended: bool) -> Round:
 # -- single calls
 
 
-def _per_call(function: Callable[[int], None], times: int) -> float:
-    """Return ns for each of ``times`` turns of the loop in ``function``, less those of an empty loop."""
-    began = thread_time_ns()
-    function(times)
-    between = thread_time_ns()
-    _empty(times)
-    return (2 * between - began - thread_time_ns()) / times
-
-
-def _empty(times: int) -> None:
-    for _ in range(times):
-        pass
-
-
 def _with(times: int) -> None:
     for _ in range(times):
         with pykcov.remote(HANDLE):
@@ -217,16 +188,23 @@ def _start_stop(times: int) -> None:
 
 
 def annotation(setting: Setting) -> Round:
-    """`with remote(h)` that nobody listens to: no handle in the namespace at all, and another one."""
+    """`with remote(h)` that nobody listens to: no handle in the namespace at all, and another one; a lock beside it."""
     times = setting.times(20_000)
     device = pykcov.open(source=[str(setting.directory)])
     device.init_trace(AREA)
+    lock = threading.Lock()
+
+    def with_lock(times: int) -> None:
+        for _ in range(times):
+            with lock:
+                pass
 
     def one_round() -> dict[str, float]:
-        nobody = _per_call(_with, times)
+        nobody = per_call(_with, times)
         device.remote_enable(area_size=64, handles=[HANDLE + 1])
-        found = {"nobody": nobody, "another": _per_call(_with, times)}
+        found = {"nobody": nobody, "another": per_call(_with, times)}
         device.disable()
+        found["lock"] = per_call(with_lock, times)
         return found
 
     return one_round
@@ -238,11 +216,7 @@ def section(setting: Setting) -> Round:
     device = pykcov.open(source=[str(setting.directory)])
     device.init_trace(AREA)
     words = device.mmap()
-    body = setting.directory / "body.py"
-    body.write_text("def body():\n    pass\n", "utf-8")
-    names: dict[str, Any] = {}
-    exec(compile(body.read_text("utf-8"), body, "exec"), names)
-    execute: Callable[[], None] = names["body"]
+    execute = empty_function(setting.directory)
 
     def with_event(times: int) -> None:
         for _ in range(times):
@@ -264,12 +238,12 @@ def section(setting: Setting) -> Round:
     def one_round() -> dict[str, float]:
         words[0] = 0
         device.remote_enable(area_size=1024, handles=[HANDLE])
-        found = {"with": _per_call(_with, times), "calls": _per_call(_start_stop, times)}
-        found["with events"] = _per_call(with_event, times)
+        found = {"with": per_call(_with, times), "calls": per_call(_start_stop, times)}
+        found["with events"] = per_call(with_event, times)
         assert words[0] == 2 * times
         device.disable()
-        found["enable"] = _per_call(enable, setting.times(500))
-        found["enable, section"] = _per_call(enable_and_section, setting.times(200))
+        found["enable"] = per_call(enable, setting.times(500))
+        found["enable, section"] = per_call(enable_and_section, setting.times(200))
         return found
 
     return one_round
@@ -389,6 +363,7 @@ CELLS: dict[str, Callable[[Setting], Round]] = {
     "section": section,
     "find": find,
     "length": length,
+    **processes.CELLS,
 }
 
 

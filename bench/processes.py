@@ -1,0 +1,270 @@
+"""What is measured of other processes: sections for a listener elsewhere, moves, shared memory, start-up.
+
+Run as a program it is one of those processes: `processes.py ROLE DIRECTORY` does what each line of its
+input says, and answers with a line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter_ns, thread_time_ns
+
+from setting import AREA, HANDLE, Round, Setting, empty_function, per_call
+from workloads import WORKLOADS, Copy, timed
+
+import pykcov
+from pykcov import _recorder, abi, namespace, probes, task
+from pykcov.area import Area, Head
+from pykcov.scope import Scope
+
+_PAGES = 1 << 16  # words of an area that is moved: what collect() has
+
+
+class Helper:
+    """Another process of the same namespace."""
+
+    def __init__(self, role: str, directory: Path, *arguments: object) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, role, directory, *map(str, arguments)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.hear()
+
+    def tell(self, what: object) -> None:
+        """Say a line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
+
+    def hear(self) -> list[int]:
+        """Return the numbers of an answer."""
+        assert self._process.stdout is not None
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"bench: a helper ended with {self._process.wait()}")
+        return [int(word) for word in answer.split()]
+
+
+def _with(times: int) -> None:
+    for _ in range(times):
+        with pykcov.remote(HANDLE):
+            pass
+
+
+def _start_stop(times: int) -> None:
+    for _ in range(times):
+        pykcov.remote_start(HANDLE)
+        pykcov.remote_stop()
+
+
+def elsewhere(setting: Setting) -> Round:
+    """A section whose listener is another process."""
+    times = setting.times(1_000)
+    execute = empty_function(setting.directory)
+    listener = Helper("listen", setting.directory, HANDLE)
+
+    def with_events(times: int) -> None:
+        for _ in range(times):
+            with pykcov.remote(HANDLE):
+                execute()
+
+    def one_round() -> dict[str, float]:
+        found = {"with": per_call(_with, times), "calls": per_call(_start_stop, times)}
+        found["with events"] = per_call(with_events, times)
+        listener.tell("look")
+        assert listener.hear()[0] == 2 * times, "not what was recorded"
+        return found
+
+    return one_round
+
+
+def throughput(setting: Setting) -> Round:
+    """Sections per second of wall time: two processes into two devices, against one into one."""
+    times = setting.times(4_000)
+    handles = (HANDLE, HANDLE + 1)
+    # In processes of their own, which sleep meanwhile: a lock's line of cache is shared as it is in real use.
+    listeners = [Helper("listen", setting.directory, handle) for handle in handles]
+    workers = [Helper("work", setting.directory, handle) for handle in handles]
+
+    def rate(what: str, who: list[Helper]) -> float:
+        """Return turns per ns while all of them are at work, each by its own clock."""
+        for worker in who:
+            worker.tell(f"{what} {times if what == 'sections' else 20 * times}")
+        answers = [worker.hear() for worker in who]
+        return sum(done / elapsed for done, elapsed in answers)
+
+    def one_round() -> dict[str, float]:
+        found = {}
+        for what in ("sections", "loops"):
+            before = rate(what, workers[:1])
+            both = rate(what, workers)
+            found[what] = 2 * both / (before + rate(what, workers[1:]))
+        for listener in listeners:
+            listener.tell("look")
+            # Each worker was at work twice, with two events in a section.
+            assert listener.hear()[0] == 4 * times, "not what was recorded"
+        return found
+
+    return one_round
+
+
+def move(setting: Setting) -> Round:
+    """The move of a full area into another one, against a copy of as many words: ratio of their bandwidths."""
+    times = setting.times(500)
+    space = namespace.get()
+    source, to = (Area.create(space, f"area.bench{n}", _PAGES) for n in range(2))
+    key, capacity = 1 << 16, abi.capacity(_PAGES)
+    words = source.words
+    for number in range(1, _PAGES):
+        words[number] = number
+    words[0] = capacity
+    source.head[Head.DEVICE] = key
+
+    def moves() -> int:
+        head = source.head
+        began = thread_time_ns()
+        for _ in range(times):
+            to.words[0] = head[Head.MOVED] = 0
+            _recorder.move(to.words, capacity, words, head, key, 1)
+        return thread_time_ns() - began
+
+    def copies() -> int:
+        head = source.head
+        began = thread_time_ns()
+        for _ in range(times):
+            to.words[0] = head[Head.MOVED] = 0
+            to.words[1:] = words[1:]
+        return thread_time_ns() - began
+
+    def one_round() -> dict[str, float]:
+        before, copied, moved = moves(), copies() + copies(), moves()
+        to.words[1] = to.words[-1] = 0
+        assert moves()
+        assert (to.words[0], to.words[1], to.words[-1]) == (capacity, 1, _PAGES - 1)
+        return {
+            "of copy": copied / (before + moved),
+            "GB/s": 16 * capacity * times / (before + moved),
+        }
+
+    return one_round
+
+
+def recoverable(setting: Setting) -> Round:
+    """A workload that records into shared memory, which survives its process, against private memory."""
+    copy = Copy(setting.directory, "traced")
+    workload = WORKLOADS["loop"]
+    chunk, repeat = copy.chunk(workload), setting.times(4 * workload.repeat)
+    shared = Area.create(namespace.get(), "area.bench", AREA)
+    anonymous = memoryview(mmap.mmap(-1, 8 * AREA)).cast("Q")
+    lost = memoryview(bytearray(8)).cast("Q")
+    owner = task.current()
+    bit = probes.bit(Scope([str(copy.directory)]), branch=False)
+    memories = {"shared": shared.words, "private": anonymous}
+
+    def measure(words: memoryview) -> int:
+        sink = _recorder.Sink(words, abi.capacity(AREA), lost, bit)
+        owner.attach(sink)
+        probes.arm()
+        chunk()
+        elapsed = timed(chunk, repeat, words)
+        owner.detach(sink)
+        assert words[0]
+        return elapsed
+
+    turn = itertools.cycle([["shared", "private"], ["private", "shared"]])
+
+    def one_round() -> dict[str, float]:
+        first, second = next(turn)
+        times = dict.fromkeys(memories, 0)
+        for name in (first, second, second, first):
+            times[name] += measure(memories[name])
+        assert not lost[0]
+        return {"of private": times["shared"] / times["private"]}
+
+    return one_round
+
+
+def startup(setting: Setting) -> Round:
+    """CPU time that an inherited environment adds to `python -c pass`, in ms."""
+    pairs = setting.times(4)
+    # As installed: its bytecode is there. Whether the user's own environment writes any is not what is measured.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(setting.directory / "bytecode")
+
+    def child() -> float:
+        process = subprocess.Popen([sys.executable, "-c", "pass"], env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return 1000 * (usage.ru_utime + usage.ru_stime)
+
+    def collected() -> float:
+        with pykcov.collect(source=[str(setting.directory)]):
+            return child()
+
+    def one_round() -> dict[str, float]:
+        plain = added = 0.0
+        for _ in range(pairs):
+            before, inside, again, after = child(), collected(), collected(), child()
+            plain += before + after
+            added += inside + again - before - after
+        return {"plain": plain / (2 * pairs), "added": added / (2 * pairs)}
+
+    return one_round
+
+
+CELLS = {
+    "elsewhere": elsewhere,
+    "throughput": throughput,
+    "move": move,
+    "recoverable": recoverable,
+    "startup": startup,
+}
+
+
+# -- the other processes
+
+
+def listen(directory: str, handle: str) -> None:
+    """Listen; say how much there is since the last time, for each line of input."""
+    with ExitStack() as stack:
+        device = stack.enter_context(pykcov.open(source=[directory]))
+        device.init_trace(AREA)
+        device.remote_enable(area_size=1024, handles=[int(handle)])
+        words = device.mmap()
+        print(0, flush=True)
+        for _ in sys.stdin:
+            print(words[0], flush=True)
+            words[0] = 0
+        device.disable()
+
+
+def work(directory: str, handle: str) -> None:
+    """Do as many sections, or turns of a loop without any, as a line of input says; say how many and the ns."""
+    own = Path(directory) / f"worker{handle}"
+    own.mkdir()
+    execute = empty_function(own)
+    number = int(handle)
+    print(0, flush=True)
+    for line in sys.stdin:
+        what, times = line.split()
+        turns = range(int(times))
+        began = perf_counter_ns()
+        if what == "sections":
+            for _ in turns:
+                with pykcov.remote(number):
+                    execute()
+        else:
+            for _ in turns:
+                execute()
+        print(len(turns), perf_counter_ns() - began, flush=True)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
