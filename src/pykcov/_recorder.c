@@ -783,7 +783,8 @@ static PyTypeObject QuietType = {
 /* ------------------------------------------------------------------ words of areas */
 
 /* Words of an area's header; area.py has them all. */
-enum { HEAD_DEVICE = 8, HEAD_MOVED = 10, HEAD_MOVING = 13, HEAD_MOVED_THEN = 14, HEAD_WORDS = 26 };
+enum { HEAD_LOST = 3, HEAD_DEVICE = 8, HEAD_MOVED = 10, HEAD_TOLD = 12, HEAD_MOVING = 13,
+       HEAD_MOVED_THEN = 14, HEAD_WORDS = 26 };
 
 /* move(to, capacity, from, head, key, words) -> (moved, left): see _recorder.pyi.
  *
@@ -832,6 +833,27 @@ out:
     PyBuffer_Release(&from);
     PyBuffer_Release(&head);
     return result;
+}
+
+/* tell(dropped, head, left): in C because a kill between these stores would count an event twice, or never. */
+static PyObject *tell(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer dropped, head;
+    unsigned long long left;
+    if (!PyArg_ParseTuple(args, "w*w*K", &dropped, &head, &left))
+        return NULL;
+    if (dropped.len >= 8 && head.len >= HEAD_WORDS * 8) {
+        uint64_t *about = head.buf, lost = load(&about[HEAD_LOST]), told = load(&about[HEAD_TOLD]);
+        uint64_t moved = load(&about[HEAD_MOVED]);
+        if (left || lost != told) {
+            __atomic_fetch_add((uint64_t *)dropped.buf, lost - told + left, __ATOMIC_RELAXED);
+            store(&about[HEAD_MOVED], moved + left);
+            store(&about[HEAD_TOLD], lost);
+        }
+    }
+    PyBuffer_Release(&dropped);
+    PyBuffer_Release(&head);
+    Py_RETURN_NONE;
 }
 
 /* add(words, value): atomically, for counters that several processes write without a lock. */
@@ -906,6 +928,7 @@ static PyMethodDef methods[] = {
     {"insert", insert, METH_VARARGS, NULL},
     {"remove", remove_, METH_VARARGS, NULL},
     {"move", move, METH_VARARGS, NULL},
+    {"tell", tell, METH_VARARGS, NULL},
     {"add", add, METH_VARARGS, NULL},
     PROBE_METHODS
     {NULL},

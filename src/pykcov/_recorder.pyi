@@ -189,6 +189,9 @@ def move(
     are bounded.
     """
 
+def tell(dropped: Buffer, head: Buffer, left: int, /) -> None:
+    """Count as dropped what an area has lost and not told yet, and ``left`` of its records that are not moved."""
+
 def add(words: Buffer, value: int, /) -> None:
     """Add to ``words[0]``, atomically."""
 

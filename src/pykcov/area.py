@@ -7,6 +7,7 @@ memory costs more than filling it.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Head:
     TASK = 16  # serial of the task, in its process
     BEGAN = 17  # ns, of time.monotonic_ns()
     THREAD = 18  # its name, UTF-8: 64 bytes
+    AFTER = 26  # number of the area that the section filled before this one, 0 for none
 
 
 # Words of one section record: handle, pid, tid, task, start, end, began, ended, 64 bytes of the thread's name.
@@ -184,7 +186,9 @@ class Pool:
 
     def park(self, area: Area) -> None:
         """Give an area away, to the session whose section has filled it."""
-        name = self._name(area.head[Head.DEVICE])
+        file = FileName.parse(area.name)
+        assert file is not None
+        name = str(dataclasses.replace(file, key=area.head[Head.DEVICE]))
         self._namespace.rename(area.name, name)
         area.name = name
 

@@ -104,7 +104,8 @@ class collect:
         if self._section is not None:
             self._section.leave()
         if self._token is not None:
-            task.reset(self._token)
+            token, self._token = self._token, None
+            task.reset(token)
         opened._end_collect()
         self._trace = self._read(opened)
         opened.close()

@@ -260,7 +260,12 @@ class Namespace:
 
     def names(self) -> list[str]:
         """Return the names of the namespace's files, sorted."""
-        return sorted(os.listdir(self.dir_fd))
+        # An open file description of its own: threads that read one directory's share the position.
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.dir_fd)
+        try:
+            return sorted(os.listdir(fd))
+        finally:
+            os.close(fd)
 
     def _remove_all(self) -> None:
         for name in self.names():

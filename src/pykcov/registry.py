@@ -232,11 +232,13 @@ class Registry:
             self._make_room(len(handles))
             words = self.slot(number)
             key = session_key(number, words[Word.SEQUENCE])
+            # Before: who is killed in here has handles that must be found.
+            words[Word.HANDLES] = len(handles)
             taken = _recorder.insert(handles, key)
             while taken is not None and self._reap(taken):
                 taken = _recorder.insert(handles, key)
-            if taken is None:
-                words[Word.HANDLES] = len(handles)
+            if taken is not None:
+                words[Word.HANDLES] = 0
             return taken
 
     def first_taken(self, handles: tuple[int, ...]) -> int | None:
@@ -324,7 +326,9 @@ class Registry:
         key = _recorder.find(handle)
         if key is None:
             return False
-        number, _ = split_key(key)
+        number, sequence = split_key(key)
+        if self.slot(number)[Word.SEQUENCE] != sequence:  # of a session that is over: nobody's
+            _recorder.remove((handle,), key)
         self.reap(number)
         return _recorder.find(handle) is None
 

@@ -7,6 +7,7 @@ sink in the task, so an event goes to all of them; two sections of one device in
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -28,6 +29,7 @@ log = logging.getLogger("pykcov")
 
 # Words of a section's area that is emptied when it is full: a hundred of them fit into a cache.
 _DRAINED = 1 << 12
+_PARTS = 1 << 16  # of one section
 
 
 class Session:
@@ -96,23 +98,21 @@ class Session:
                 if ends:
                     head[Head.DEVICE] = 0
                 return True
+            self._close_record()
             if self.drain is not None and self.area.head[Head.RECORDED] >= self.area.record_room:
                 self.drain()
             while True:
                 start = to[0]
+                # Before: who is killed in the middle leaves no words that are nobody's.
+                self._open_record(head, start)
                 moved, left = _recorder.move(to, capacity, source.words, head, self.key, 1)
-                if moved:
-                    self._note(head, start, start + moved)
+                self._close_record()
                 if not left or self.drain is None or not start + moved:
                     break
                 self.drain()
             if left and self.drained and self.drain is None:
                 return False
-            head[Head.MOVED] += left
-            dropped = head[Head.LOST] - head[Head.TOLD] + left
-            if dropped:
-                head[Head.TOLD] = head[Head.LOST]
-                _recorder.add(self.dropped, dropped)
+            _recorder.tell(self.dropped, head, left)
             if ends:
                 head[Head.DEVICE] = 0
             return True
@@ -127,54 +127,85 @@ class Session:
         with self.lock:
             if not (self.is_own and self.slot[Word.JOINED]):
                 return
-            found = [(file, name) for name in space.names() if (file := FileName.parse(name))]
+            self._close_record()
+            # Twice: a file that got its other name while the directory was read may be missing in one of them.
+            names = dict.fromkeys([*space.names(), *space.names()])
+            found = [file for name in names if (file := FileName.parse(name))]
             # What a section has parked comes before what it has now.
-            for file, name in sorted(found, key=lambda f: (not f[0].key, f[0].number)):
-                is_dead = False
-                if file.key:
-                    if file.key != self.key:
-                        continue
-                elif (file.pid, file.started) == me:
+            for file in sorted(found, key=lambda f: (not f.key, f.number)):
+                if file.key not in (0, self.key):
                     continue
-                else:
-                    is_dead = not space.is_alive(file.pid, file.started)
-                    if not (live or is_dead):
-                        continue
-                try:
-                    area = Area(space, name)
-                    if area.head[Head.DEVICE] == self.key:
-                        self.take(area, ends=is_dead)
-                except FileNotFoundError:
+                if not file.key and (file.pid, file.started) == me:
                     continue
-                except KcovError as error:
-                    log.debug("gather: %s", error)
-                if file.key or (is_dead and not self.registry.is_needed(name)):
-                    space.unlink(name)
+                is_dead = not space.is_alive(file.pid, file.started)
+                if file.key or live or is_dead:
+                    self._take_parts(file, is_dead=is_dead)
 
-    def _note(self, source: memoryview, start: int, end: int) -> None:
-        """Write the section record of a stretch of the device's area, if there is room for one."""
-        head = self.area.head
-        if not self.area.record_room:
-            return
-        number = registry.bump(head, Head.RECORDED) - 1
+    def _take_parts(self, file: FileName, *, is_dead: bool) -> None:
+        """Take an area that a section has filled or is filling, after those that it filled before."""
+        space = self.registry.namespace
+        parts: list[tuple[FileName, Area]] = []
+        number = file.number
+        try:
+            while number and len(parts) < _PARTS:
+                part = self._find_part(file, number)
+                if part is None:
+                    break
+                parts.append(part)
+                number = part[1].head[Head.AFTER]
+            for found, area in reversed(parts):
+                if area.head[Head.DEVICE] == self.key:
+                    self.take(area, ends=is_dead)
+                if found.key or (is_dead and not self.registry.is_needed(str(found))):
+                    space.unlink(str(found))
+                elif found.number != file.number and not is_dead:
+                    break  # it is about to be parked, and may have more by then
+        except KcovError as error:
+            log.debug("gather: %s", error)
+            if is_dead and not self.registry.is_needed(str(file)):
+                space.unlink(str(file))
+
+    def _find_part(self, file: FileName, number: int) -> tuple[FileName, Area] | None:
+        """Return one area of a section, by its number; it is parked at most once."""
+        parked = dataclasses.replace(file, number=number, key=self.key)
+        for name in (parked, dataclasses.replace(parked, key=0), parked):
+            try:
+                return name, Area(self.registry.namespace, str(name))
+            except FileNotFoundError:
+                pass
+        return None
+
+    def _open_record(self, source: memoryview, start: int) -> None:
+        """Write the section record of what is about to be moved, behind those that count."""
+        number = self.area.head[Head.RECORDED]
         if number >= self.area.record_room:
             return
         at = number * area.RECORD_WORDS
         record = self.area.records[at : at + area.RECORD_WORDS]
+        record[5] = 0
         for i, value in enumerate(
-            (
-                source[Head.HANDLE],
-                source[Head.PID],
-                source[Head.TID],
-                source[Head.TASK],
-                start,
-                end,
-                source[Head.BEGAN],
-                time.monotonic_ns(),
-            )
+            (source[Head.HANDLE], source[Head.PID], source[Head.TID], source[Head.TASK], start)
         ):
             record[i] = value
+        record[6] = source[Head.BEGAN]
         record[8:] = source[Head.THREAD : Head.THREAD + 8]
+
+    def _close_record(self) -> None:
+        """Let the record count that was opened last, if words have come since; also for one who was killed."""
+        head = self.area.head
+        number = head[Head.RECORDED]
+        if number >= self.area.record_room:
+            return
+        at = number * area.RECORD_WORDS
+        record = self.area.records[at : at + area.RECORD_WORDS]
+        count = self.area.words[0]
+        if record[1] and record[5] == 0:
+            if record[4] < count <= len(self.area.words):
+                record[5] = count
+                record[7] = time.monotonic_ns()
+                head[Head.RECORDED] = number + 1
+            else:
+                record[1] = 0
 
 
 class Section:
@@ -209,14 +240,16 @@ class Section:
         owner.attach(self.sink)
         probes.arm()
 
-    def _begin(self, head: memoryview, began: int = 0) -> None:
+    def _begin(self, head: memoryview, before: Area | None = None) -> None:
         """Say whose section an area is: other processes look at it, so the key comes last."""
         head[Head.LOST] = head[Head.TOLD] = head[Head.MOVED] = head[Head.MOVING] = 0
         head[Head.HANDLE] = self.handle
+        file = FileName.parse(before.name) if before is not None else None
+        head[Head.AFTER] = file.number if file is not None else 0
         if self.session.area.record_room:
             head[Head.TID] = threading.get_native_id()
             head[Head.TASK] = self.task.serial
-            head[Head.BEGAN] = began or time.monotonic_ns()
+            head[Head.BEGAN] = time.monotonic_ns() if before is None else before.head[Head.BEGAN]
             name = threading.current_thread().name.encode()[:63].ljust(64, b"\0")
             head[Head.THREAD : Head.THREAD + 8] = memoryview(name).cast("Q")
         head[Head.DEVICE] = self.session.key
@@ -239,7 +272,7 @@ class Section:
                         self.area.words[0] = self.area.head[Head.MOVED] = 0
             elif not self.session.is_over():
                 fresh = self.session.pool.get(self.session.area_size)
-                self._begin(fresh.head, self.area.head[Head.BEGAN])
+                self._begin(fresh.head, self.area)
                 self._park()
                 self.area = fresh
                 self.sink.move_on(fresh.words, fresh.lost)
@@ -334,8 +367,8 @@ def _join(key: int) -> Session | None:
     session = _sessions.get(key)
     if session is not None:
         return session
-    for old in [k for k, s in _sessions.items() if s.is_over() and not s.sections]:
-        del _sessions[old]
+    for old in [k for k, s in list(_sessions.items()) if s.is_over() and not s.sections]:
+        _sessions.pop(old, None)
     shared = registry.get()
     number, sequence = registry.split_key(key)
     slot = shared.slot(number)
