@@ -23,6 +23,7 @@ from .journal import Journal, Kind
 THREADS = 4
 EACH = 4  # collections of a thread
 AT_ONCE = THREADS * EACH
+RECORDS = 4096  # of sections, that a device has room for at the most
 
 
 @dataclass(slots=True)
@@ -122,10 +123,12 @@ class Collection:
         if self.rng.random() < 0.5:
             self.result = Result(self.number, "device", os.getpid(), (size, area_size))
             with self.result.trying("open"):
-                self.device = pykcov.open(include=self.include, sections=size)
+                self.device = pykcov.open(include=self.include, sections=min(size, RECORDS))
                 self.device.init_trace(size)
             self._enable(self.device, self.result, area_size)
         else:
+            # In a small one long sections would be thousands of files.
+            size = 256 if self.rng.random() < 0.1 else max(size, 2048)
             self.result = Result(self.number, "collect", os.getpid(), (size, size))
             window = Window(self._handles())
             self.result.windows.append(window)

@@ -52,6 +52,7 @@ class Section:
     lane: int
     module: int
     begin: int
+    started: int = NEVER  # remote_start() had returned
     end: int = NEVER
     warned: list[int] = field(default_factory=list)
     _offsets: list[int] | None = None
@@ -132,6 +133,8 @@ class History:
                 open_now[record.number] = []
                 continue
             lane = plans.split(record.number)[1]
+            if open_now[lane]:
+                open_now[lane][-1].started = min(open_now[lane][-1].started, record.time)
             if record.kind == Kind.BEGIN:
                 outer = open_now[lane][-1] if open_now[lane] else None
                 if outer is None:

@@ -73,7 +73,7 @@ def _make(rng: random.Random, numbers: list[int], start: int, depth: int, near: 
     )
     done = start + _NUMBER_DIGITS
     kind = rng.random()
-    if kind < 0.02:
+    if kind < 0.01:
         pieces, longest = 1, 12_000
     elif kind < 0.15:
         pieces, longest = rng.randrange(1, 5), 400

@@ -103,16 +103,23 @@ class Storm:
         try:
             self._rage()
             self._calm()
-        finally:
-            for pid in self._live:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            FILLER.unlink(missing_ok=True)
+        except Become:
+            raise
+        except BaseException:
+            self._end()
+            raise
+        self._end()
         if self._shared.exists():
             left = sorted(path.name for path in self._shared.iterdir())
             self.problems.append(f"left behind in the namespace: {left}")
 
     # -- processes
+
+    def _end(self) -> None:
+        for pid in self._live:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        FILLER.unlink(missing_ok=True)
 
     def _start(self, role: str, place: int) -> None:
         number = self._numbers[role]

@@ -159,3 +159,5 @@ class Run:
             self._functions[digit]()
         self._journal.write(Kind.DIE, self._root.number, self._done + len(part))
         self._die()
+        while True:  # the signal may be on its way to another thread
+            signal.pause()
