@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import os
+import pickle
 import random
 import shutil
 import subprocess
@@ -56,6 +57,7 @@ def main() -> int:
     except Become as process:
         return be(process.role, process.number, process.place, options)
     faulthandler.dump_traceback_later(240 + asked.seconds, exit=True)
+    (folder / "storm").write_bytes(pickle.dumps((seed, storm.processes, storm.fill)))
     status = _report(storm, options)
     if status == 0 and asked.folder is None:
         shutil.rmtree(folder)

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pykcov
 
-from . import digits, plans
+from . import digits, doom, plans
 from .journal import Journal, Kind
+from .worker import Settings
 
 THREADS = 4
 EACH = 4  # collections of a thread
@@ -213,9 +214,11 @@ class Collector:
     """One process's collections: ``first`` and those that follow."""
 
     def __init__(
-        self, number: int, first: int, seed: int, folder: Path, is_over: Callable[[], bool]
+        self, number: int, first: int, settings: Settings, is_over: Callable[[], bool]
     ) -> None:
+        seed, folder = settings.seed, settings.folder
         self.first = first
+        self.mortal = settings.mortal
         self.rng = random.Random(seed << 32 | 1 << 31 | number)
         self.is_over = is_over
         self.include = [str(digits.path(folder, module)) for module in range(digits.MODULES)]
@@ -249,6 +252,8 @@ class Collector:
         collections = [Collection(number, rng, self.include) for number in mine]
         while not self.is_over():
             chosen = rng.choice(collections)
+            if self.mortal and rng.random() < 1 / 500:
+                doom.arm(rng.randrange(1, 4000))
             self._keep(chosen.context.run(chosen.step))
             self.journal.write(Kind.ALIVE, thread)
             time.sleep(rng.expovariate(40))

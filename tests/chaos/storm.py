@@ -57,14 +57,12 @@ def be(role: str, number: int, place: int, options: Options) -> int:
     os.dup2(log, 2)
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
     state = _state(options.folder)
+    mortal = bool(options.kills) and place >= IMMORTAL[role]
+    settings = worker.Settings(options.seed, options.folder, mortal)
     if role == "worker":
-        mortal = bool(options.kills) and place >= IMMORTAL[role]
-        settings = worker.Settings(options.seed, options.folder, mortal)
         return worker.Worker(number, settings, lambda: state[0] != 0).run()
     first = place * collector.AT_ONCE
-    return collector.Collector(
-        number, first, options.seed, options.folder, lambda: state[1] != 0
-    ).run()
+    return collector.Collector(number, first, settings, lambda: state[1] != 0).run()
 
 
 def _state(folder: Path) -> mmap.mmap:
@@ -158,7 +156,7 @@ class Storm:
     def _ended(self, process: Process) -> None:
         """Say so if a process has not ended as it may."""
         text = self._stderr(process)
-        by_itself = process.role == "worker" and process.mortal and process.status in worker.DEAD
+        by_itself = process.mortal and process.status in worker.DEAD
         is_over = self._state[0 if process.role == "worker" else 1] and process.status == 0
         if not (is_over or by_itself or (process.killed and process.status == -signal.SIGKILL)):
             self.problems.append(

@@ -18,7 +18,7 @@ from typing import Any
 
 import pykcov
 
-from . import digits, plans
+from . import digits, doom, plans
 from .journal import Journal, Kind
 from .plans import Plan
 
@@ -98,6 +98,8 @@ class Worker:
         while not self.is_over():
             root = plans.number(self.number, lane, serial)
             plan = plans.make(self.settings.seed, root)
+            if self.settings.mortal and rng.random() < 1 / 250:
+                doom.arm(rng.randrange(1, 1000))
             serial += len(plan.walk())
             run = Run(self, plan, rng)
             yield from run.play(plan)
