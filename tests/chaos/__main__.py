@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ.setdefault("PYKCOV_NAMESPACE", f"chaos-{os.getpid()}")
 
 from . import collector
-from .check import SLACK, Check
+from .check import PATIENCE, SLACK, Check
 from .history import History
 from .storm import Become, Options, Storm, be
 
@@ -84,7 +84,8 @@ def _report(storm: Storm, options: Options) -> int:
                 check.result(result)
     problems = storm.problems + check.problems
     for process, at in history.warnings:
-        if not history.is_full(at - SLACK, at):
+        # Somebody may have been stopped with a lock, and nobody waits for that for long.
+        if not history.is_full(at - SLACK, at) and history.longest_stop(at - SLACK, at) < PATIENCE:
             problems.append(f"{process.name} (pid {process.pid}) was warned at {at}")
     counts = check.counts
     killed = sum(process.killed for process in storm.processes)
