@@ -32,9 +32,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="chaos")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--kills", type=float, default=7.0, help="a second; 0: nobody dies or is stopped")
+    parser.add_argument(
+        "--kills", type=float, default=7.0, help="a second; 0: nobody dies or is stopped"
+    )
     parser.add_argument("--folder", type=Path, default=None, help="for the journals; kept")
-    parser.add_argument("--shared", action="store_true", help="use the system's /dev/shm, and do not fill it")
+    parser.add_argument(
+        "--shared", action="store_true", help="use the system's /dev/shm, and do not fill it"
+    )
     parser.add_argument("--be", default="", help=argparse.SUPPRESS)
     parser.add_argument("--private", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()

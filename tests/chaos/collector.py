@@ -34,7 +34,9 @@ class Window:
     handles: tuple[int, ...]
     enable: int = 0  # when it was called
     enabled: int = 0  # when it had returned
-    reads: list[int] = field(default_factory=list)  # when reads of open sections were called that succeeded
+    reads: list[int] = field(
+        default_factory=list
+    )  # when reads of open sections were called that succeeded
     disable: int = 0
     disabled: int = 0
 

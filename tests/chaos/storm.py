@@ -88,9 +88,7 @@ class Storm:
         self._stopped: dict[int, float] = {}  # pid -> when it goes on
         self._numbers = {"worker": 0, "collector": 0}
         self._state = _state(options.folder)
-        self._shared = Path(
-            f"/dev/shm/pykcov-{os.geteuid()}/{os.environ['PYKCOV_NAMESPACE']}"
-        )
+        self._shared = Path(f"/dev/shm/pykcov-{os.geteuid()}/{os.environ['PYKCOV_NAMESPACE']}")
 
     def run(self) -> None:
         """Let it rage, and come to an end."""
@@ -218,7 +216,9 @@ class Storm:
         victims = 3 if self.rng.random() < 0.1 else 1
         for _ in range(victims):
             role = "collector" if self.rng.random() < 0.2 else "worker"
-            mortal = [p for p in self._live.values() if p.mortal and p.role == role and not p.killed]
+            mortal = [
+                p for p in self._live.values() if p.mortal and p.role == role and not p.killed
+            ]
             if mortal:
                 process = self.rng.choice(mortal)
                 process.killed = True

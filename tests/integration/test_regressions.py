@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -192,3 +193,32 @@ def test_code_that_named_tuples_and_data_classes_generate_is_no_file(tmp_path: P
         exec(compile(path.read_text(), path, "exec"), {"__name__": __name__})
     assert "<string>" not in c.trace.lines()
     assert str(path) in c.trace.lines()
+
+
+TOOLS = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+import pykcov
+from pykcov.probes import monitoring
+from pykcov.scope import Scope
+from pykcov import probes
+scopes = [Scope(include=[f"/nowhere/{n}.py"]) for n in range(8)]
+barrier = threading.Barrier(8)
+def first(scope):
+    barrier.wait()
+    probes.bit(scope, branch=False)
+threads = [threading.Thread(target=first, args=(scope,)) for scope in scopes]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print([sys.monitoring.get_tool(number) for number in range(6)].count("pykcov"))
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 has no sys.monitoring")
+def test_threads_that_collect_first_at_the_same_time_take_one_tool_of_the_interpreters() -> None:
+    """Each took one, and entries were recorded twice in that process."""
+    for _ in range(10):
+        done = subprocess.run(
+            [sys.executable, "-c", TOOLS], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert done.stdout == "1\n", done.stdout + done.stderr

@@ -57,13 +57,14 @@ def bit(scope: Scope, *, branch: bool) -> int:
     Raises KcovError ENOSPC if 64 other scopes are in use, EMFILE if sys.monitoring has no room for a tool.
     """
     global _armed, _branch, _fresh
-    interpreter.prepare()
     if branch and not _branch:
         with _lock:
             _branch, _armed = True, False
     found = _bits.get(scope)
     if found is None:
         with _lock:
+            # Threads that come first at the same time would each take a tool, and each entry were recorded twice.
+            interpreter.prepare()
             if len(_bits) == _MAX_SCOPES:
                 if _recorder.sinks():
                     raise KcovError(
