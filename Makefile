@@ -6,6 +6,7 @@
 VERSIONS      ?= 3.11 3.12 3.13
 PYTHON3       ?= python3
 TRUTH_MINUTES ?= 5
+CHAOS_SECONDS ?= 60
 ARGS          ?=
 
 PYTHONS  = MAKE='$(MAKE)' $(PYTHON3) tools/pythons.py
@@ -14,11 +15,11 @@ BUILT_OF = pyproject.toml setup.py $(wildcard src/pykcov/*.c src/pykcov/*.h)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SECONDARY:
-.PHONY: help venv test truth bench lint format docs demo clean
+.PHONY: help venv test truth chaos bench lint format docs demo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "test, truth, bench, lint, docs and demo also run on one Python: make test-3.11 ARGS='-k mmap'"
+	@echo "test, truth, chaos, bench, lint, docs and demo also run on one Python: make test-3.11 ARGS='-k mmap'"
 
 venv: ## an environment for every Python of VERSIONS that the machine has
 	@+$(PYTHONS) each venv $(VERSIONS)
@@ -28,6 +29,9 @@ test: ## the suite on every Python of VERSIONS that the machine has
 
 truth: ## generated programs against their exact traces, TRUTH_MINUTES on each Python
 	@+$(PYTHONS) each truth $(VERSIONS)
+
+chaos: ## a storm of processes that are killed, CHAOS_SECONDS on each Python
+	@+$(PYTHONS) each chaos $(VERSIONS)
 
 bench: ## the costs, side by side, on each Python
 	@+$(PYTHONS) each bench $(VERSIONS)
@@ -60,6 +64,9 @@ test-%: .venv/%/installed
 
 truth-%: .venv/%/installed
 	.venv/$*/bin/python -m tests.truth --minutes $(TRUTH_MINUTES) $(ARGS)
+
+chaos-%: .venv/%/installed
+	.venv/$*/bin/python -m tests.chaos --seconds $(CHAOS_SECONDS) $(ARGS)
 
 bench-%: .venv/%/installed
 	.venv/$*/bin/python bench/run.py $(ARGS)
