@@ -44,7 +44,6 @@ def functions(trace: pykcov.Trace) -> Counter[str]:
     return Counter({name: count for name, count in found.items() if name in NAMES})
 
 
-ENDED = "CPython ends a child's other threads before it calls who registered: Task._end() works on the parent's"
 NAMES = ("parents", "childs", "grandchilds")
 
 
@@ -294,7 +293,6 @@ def test_an_event_loop_in_a_child_of_a_traced_task_is_collected() -> None:
     assert functions(traces[0])["childs"] == 2
 
 
-@pytest.mark.xfail(reason=ENDED, strict=False)  # which thread is where is chance
 def test_forks_while_other_threads_record_and_move_are_exact_on_both_sides() -> None:
     """Threads are anywhere when the process forks: in an append, in a move, in the registry."""
     children = 20
@@ -323,7 +321,6 @@ def test_forks_while_other_threads_record_and_move_are_exact_on_both_sides() -> 
         assert found["parents"] + device.dropped == 2 * sum(turns)
 
 
-@pytest.mark.xfail(reason=ENDED)
 def test_a_fork_ends_nothing_of_what_other_threads_of_the_parent_own() -> None:
     """In the child those threads have ended, and with them their tasks; the devices are the parent's."""
     ready, forked = threading.Event(), threading.Event()
