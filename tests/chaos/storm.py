@@ -229,8 +229,9 @@ class Storm:
         running = [p for p in self._live.values() if p.pid not in self._stopped]
         if running:
             process = self.rng.choice(running)
-            # Now and then for longer than anybody waits for a lock.
-            seconds = 2.5 if self.rng.random() < 0.05 else self.rng.expovariate(8)
+            # Now and then for longer than anybody waits for a lock, where there is time for it.
+            is_long = self.options.seconds >= 30 and self.rng.random() < 0.05
+            seconds = 2.5 if is_long else min(1.0, self.rng.expovariate(8))
             process.stops.append((time.monotonic_ns(), NEVER))
             self._stopped[process.pid] = time.monotonic() + seconds
             os.kill(process.pid, signal.SIGSTOP)
