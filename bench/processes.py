@@ -149,7 +149,7 @@ def move(setting: Setting) -> Round:
         assert (to.words[0], to.words[1], to.words[-1]) == (capacity, 1, _PAGES - 1)
         return {
             "of copy": copied / (before + moved),
-            "GB/s": 16 * capacity * times / (before + moved),
+            "GB/s": 2 * 8 * capacity * times / (before + moved),
         }
 
     return one_round
