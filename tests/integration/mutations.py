@@ -115,6 +115,24 @@ def newcomer() -> None:
     assert status == 0, f"a newcomer ended with {status}"
 
 
+def leave_files() -> None:
+    """A process that dies with a device, its handles and an open section."""
+    child = os.fork()
+    if child == 0:
+        finish(_die)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == -signal.SIGKILL, f"it ended with {status}"
+
+
+def _die() -> None:
+    device = pykcov.open(include=INCLUDE)
+    device.init_trace(256)
+    device.remote_enable(area_size=32, handles=HANDLES)
+    with pykcov.remote(HANDLES[0]):
+        record()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def step(function: Callable[[], object], seconds: int = PATIENCE - 5) -> None:
     """Do a step; what it may meet is KcovError and KcovWarning, and nothing else."""
     signal.alarm(seconds)
@@ -322,11 +340,14 @@ def one_round(number: int, seed: int, done: dict[str, int]) -> list[str]:
         for process in processes:
             process.go()  # the victim is killed at work
         for process in processes:
-            # Who leaves last removes the files; in every other round nobody does, and they are cut.
+            # Who leaves last removes the files; in every other round nobody does.
             if status := process.end(kill=process is victim or (mutated and number % 2 == 0)):
                 wrong.append(f"round {number}: a {process.role} ended at last with {status}")
 
     half(mutated=True)
+    if number % 2:  # what is left by then is chance; a new casualty leaves a file of each kind
+        shutil.rmtree(BASE / name, ignore_errors=True)
+        leave_files()
     spoil(CUTS, is_quiet=True)
     half(mutated=False)
     shutil.rmtree(BASE / name, ignore_errors=True)
