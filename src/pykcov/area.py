@@ -44,6 +44,9 @@ class Head:
     TASK = 16  # serial of the task, in its process
     BEGAN = 17  # ns, of time.monotonic_ns()
     THREAD = 18  # its name, UTF-8: 64 bytes
+    OPEN = (
+        27  # of a device's area: 1 + number of the section record that is being written, 0 for none
+    )
     AFTER = 26  # number of the area that the section filled before this one, 0 for none
 
 

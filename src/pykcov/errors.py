@@ -51,6 +51,9 @@ def contain(error: BaseException) -> bool:
     """
     if not isinstance(error, Exception):
         return False
+    if isinstance(error, KcovError):
+        warn(f"events are lost: {error}")
+        return True
     import traceback
 
     frames = traceback.extract_tb(error.__traceback__)

@@ -91,8 +91,10 @@ class Namespace:
                 # The last one before us may have removed the file between our open and our lock.
                 if os.fstat(self.lock_fd).st_nlink:
                     return
-            except FileNotFoundError:
-                pass
+            except (FileNotFoundError, KcovError) as error:
+                if error.errno != errno.ENOENT:
+                    self.close()
+                    raise
             except BlockingIOError:  # the last one before us is removing the files
                 if time.monotonic() > end:
                     self.close()
@@ -185,7 +187,11 @@ class Namespace:
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(name, flags, 0o600, dir_fd=self.dir_fd)
-        except (FileNotFoundError, FileExistsError):
+        except FileNotFoundError:
+            if flags & os.O_CREAT:
+                raise KcovError(errno.ENOENT, f"namespace: {self.path} has been removed") from None
+            raise
+        except FileExistsError:
             raise
         except OSError as error:
             cause = "is a link" if error.errno == errno.ELOOP else error.strerror
@@ -211,10 +217,7 @@ class Namespace:
         A page of shared memory that cannot be had when it is first touched kills the process
         (SIGBUS), hence all at once. Raises KcovError ENOMEM if there is no space.
         """
-        try:
-            fd = self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        except FileNotFoundError:
-            raise KcovError(errno.ENOENT, f"namespace: {self.path} has been removed") from None
+        fd = self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             os.posix_fallocate(fd, 0, size)
             return mmap.mmap(fd, size)

@@ -43,6 +43,7 @@ class Header:
     GENERATION = 4
     NEXT_FILE = 5
     NEXT_PC = 6
+    GROWING = 7  # the table of this generation is being filled; that of the one before is whole
 
 
 class Mode(enum.IntEnum):
@@ -335,6 +336,11 @@ class Registry:
     def _settle(self) -> None:
         """Follow another process that made the table grow; end what a dead writer began."""
         header = self.header
+        if header[Header.GROWING]:
+            header[Header.GENERATION] = (header[Header.GENERATION] - 1) & 0xFFFF_FFFF_FFFF
+            header[Header.GROWING] = 0
+            self._entries = self._map_table()
+            header[Header.COUNT] = sum(map(bool, self._entries.tolist()[::2]))
         if header[Header.VERSION] & 1:
             # We hold the lock, so the writer is dead. What it had changed is whole or shadowed: an
             # entry moved but not yet cleared is there twice with the same value.
@@ -360,11 +366,14 @@ class Registry:
         self.namespace.unlink(_table_name(generation))
         self.namespace.create(_table_name(generation), have * _ENTRY_BYTES).close()
         header[Header.VERSION] |= 1
+        header[Header.GROWING] = 1
         header[Header.GENERATION] = generation
-        header[Header.COUNT] = 0
         self._entries = self._map_table()
         for key, handles in by_session.items():
             _recorder.insert(handles, key)
+        # Never 0 meanwhile: that says, without a further look, that nobody listens.
+        header[Header.COUNT] = sum(map(len, by_session.values()))
+        header[Header.GROWING] = 0
         if header[Header.VERSION] & 1:
             bump(header, Header.VERSION)
         self.namespace.unlink(_table_name(old))

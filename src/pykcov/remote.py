@@ -182,30 +182,28 @@ class Session:
             return
         at = number * area.RECORD_WORDS
         record = self.area.records[at : at + area.RECORD_WORDS]
-        record[5] = 0
         for i, value in enumerate(
             (source[Head.HANDLE], source[Head.PID], source[Head.TID], source[Head.TASK], start)
         ):
             record[i] = value
         record[6] = source[Head.BEGAN]
         record[8:] = source[Head.THREAD : Head.THREAD + 8]
+        self.area.head[Head.OPEN] = number + 1
 
     def _close_record(self) -> None:
         """Let the record count that was opened last, if words have come since; also for one who was killed."""
         head = self.area.head
         number = head[Head.RECORDED]
-        if number >= self.area.record_room:
+        if number >= self.area.record_room or head[Head.OPEN] != number + 1:
             return
         at = number * area.RECORD_WORDS
         record = self.area.records[at : at + area.RECORD_WORDS]
         count = self.area.words[0]
-        if record[1] and record[5] == 0:
-            if record[4] < count <= len(self.area.words):
-                record[5] = count
-                record[7] = time.monotonic_ns()
-                head[Head.RECORDED] = number + 1
-            else:
-                record[1] = 0
+        if record[4] < count <= len(self.area.words):
+            record[5] = count
+            record[7] = time.monotonic_ns()
+            head[Head.RECORDED] = number + 1
+        head[Head.OPEN] = 0
 
 
 class Section:
@@ -523,7 +521,7 @@ def _find_settled(handle: int) -> int | None:
     try:
         return registry.get().find(handle)
     except (KcovError, OSError) as error:
-        _unusable = True
+        _unusable = error.errno != ETIMEDOUT  # a lock is free again one day
         warn(f"remote_start: nothing can be collected in this process: {error}")
         return None
 

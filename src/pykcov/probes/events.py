@@ -17,9 +17,10 @@ import os
 import struct
 import sys
 import threading
+import time
 import types
 import weakref
-from errno import ENOSPC
+from errno import ENOSPC, ETIMEDOUT
 
 from .. import _recorder, codemap, namespace, registry
 from ..errors import KcovError, warn
@@ -37,6 +38,7 @@ __all__ = ["arm", "bit", "describe", "name", "settle"]
 log = logging.getLogger("pykcov")
 
 _MAX_SCOPES = 64
+_PAUSE = 1.0  # seconds
 _JUMP = struct.Struct("=IIQQQQ")
 
 _lock = threading.RLock()
@@ -48,6 +50,7 @@ _armed = False
 _events_on = False  # also while they are being set
 _arming = 0  # number of the arming in force
 _branch = False
+_stuck_until = 0.0  # monotonic time: the code map's lock is not waited for again before
 _fresh = False  # a scope has been added since the last arming
 
 
@@ -153,6 +156,7 @@ def _stop() -> None:
 
 def _discover(code: types.CodeType) -> _recorder.Unit:
     """Give a code object its unit, and its events if some scope has it. Called by C when it runs."""
+    global _stuck_until
     unit, arming = _recorder.get_unit(code), _arming
     if unit is not None and unit.armed == arming:
         return unit
@@ -162,10 +166,16 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
             if scope.contains(code.co_filename):
                 mask |= scope_bit
     if unit is None or (mask and not unit.entry) or (mask and _branch and not unit.branch):
+        if mask and time.monotonic() < _stuck_until:
+            raise KcovError(ETIMEDOUT, "code map: its lock was kept a moment ago")
         again = unit is not None and bool(unit.mask)
         try:
             unit = _make_unit(code) if mask else _recorder.Unit()
         except (KcovError, OSError) as error:
+            if error.errno == ETIMEDOUT:
+                # Who has the code map's lock was stopped: what runs now is lost, and tried again later.
+                _stuck_until = time.monotonic() + _PAUSE
+                raise
             log.debug("%s: %s is not recorded: %s", code.co_filename, code.co_qualname, error)
             warn(f"code is not recorded: {error}")
             unit, mask = _recorder.Unit(), 0
