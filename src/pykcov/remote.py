@@ -210,7 +210,8 @@ class Section:
     """An open section of one task."""
 
     __slots__ = (
-        "area", "depth", "handle", "has_parked", "implicit", "process", "session", "sink", "task",
+        "area", "depth", "handle", "has_parked", "implicit", "is_settled", "process", "session",
+        "sink", "task",
     )  # fmt: skip
 
     def __init__(self, session: Session, handle: int, owner: Task, *, implicit: bool) -> None:
@@ -220,6 +221,7 @@ class Section:
         self.implicit = implicit
         self.depth = 1
         self.has_parked = False
+        self.is_settled = False
         self.process = _process
         scope_bit = probes.bit(session.scope, branch=session.branch)
         self.area = session.pool.get(session.area_size)
@@ -292,33 +294,41 @@ class Section:
 
     def finish(self) -> None:
         """End the section, whoever does it. Not twice; raises only what a signal handler raises."""
-        if self.process != _process or not self.task.detach(self.sink):
+        if self.process != _process:
             return
-        self.depth = 0  # make_room() may be waiting for the lock in another thread
         try:
-            self._settle()
+            if self.task.detach(self.sink):
+                self.depth = 0  # make_room() may be waiting for the lock in another thread
+                self._settle()
         except BaseException:
             self._settle()
             raise
 
+    def abandon(self) -> None:
+        """End a section whose beginning was broken off."""
+        self.task.detach(self.sink)
+        self._settle()
+
     def _settle(self) -> None:
         """Hand over what was recorded, and give everything back. A signal handler may have broken it off."""
+        if self.is_settled:
+            return
         if self in self.task.sections:
             self.task.sections.remove(self)
         self.task.release()
         self.session.sections.pop(self, None)
         head = self.area.head
-        if head[Head.DEVICE] != self.session.key:
-            return
         try:
             if not self._hand_over():
                 self._park()
+                self.is_settled = True
                 return
         except (KcovError, OSError) as error:
             lost = self.area.words[0] - head[Head.MOVED] + head[Head.LOST] - head[Head.TOLD]
             _recorder.add(self.session.dropped, lost)
             warn(f"remote_stop: {lost} events of a section are dropped: {error}")
         head[Head.DEVICE] = 0
+        self.is_settled = True
         self.session.pool.put(self.area)
 
     def _hand_over(self) -> bool:
@@ -406,7 +416,7 @@ def enter(handle: int, key: int, *, implicit: bool = False) -> Section | None:
             return Section(session, handle, owner, implicit=implicit)
         except BaseException:  # a signal handler's, too: nobody would end it
             for section in owner.sections[before:]:
-                section.finish()
+                section.abandon()
             raise
     except (KcovError, OSError) as error:
         warn(f"remote_start: handle {handle:#x}: nothing is collected: {error}")
