@@ -13,6 +13,7 @@ os.environ.setdefault("PYKCOV_NAMESPACE", f"truth-{os.getpid()}")
 
 from . import programs, rules
 from .check import Check
+from .family import stop
 from .stage import start_pools
 
 HANGS = 120  # seconds that no program takes
@@ -60,7 +61,11 @@ def main() -> int:
     print(
         f"{done} programs from seed {seed}: {collections} collections, {events} events, {failed} failed"
     )
-    return 1 if failed else 0
+    if failed:  # its threads may wait for what does not come any more
+        sys.stdout.flush()
+        stop()
+        os._exit(1)
+    return 0
 
 
 if __name__ == "__main__":

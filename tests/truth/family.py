@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import atexit
 import contextvars
+import ctypes
+import faulthandler
 import multiprocessing
 import os
 import pickle
@@ -29,6 +31,8 @@ from .programs import Program
 from .scenario import POOLS
 from .stage import Stage, Told, listen
 
+PR_SET_PDEATHSIG = 1
+HANGS = 60  # seconds that no piece of work takes
 Answer = tuple[int, Any, dict[str, Told], list[str]]
 """Who answers (a pid), what the function gave, what was collected there, what was wrong there."""
 
@@ -40,6 +44,7 @@ class Home(Stage):
         super().__init__(*args)
         self.globals: dict[str, Any] = {}
         self.before: list[object] = []
+        self.children: dict[int, Forked] = {}
 
     def names(self) -> dict[str, Any]:
         return super().names() | {
@@ -98,6 +103,12 @@ class Home(Stage):
         self.warnings += problems
         return value
 
+    def close(self) -> None:
+        for child in list(self.children.values()):  # the program was broken off
+            kill(child)
+            child.wait()
+        super().close()
+
     def letter(self, pid: int) -> Path:
         return self.folder / f"told_{pid}"
 
@@ -108,13 +119,16 @@ class Home(Stage):
         # What was the parent's stays referenced: its end is not this process's affair.
         self.before += [self.devices, self.areas, self.kept, self.pools]
         self.devices, self.areas, self.kept, self.told = {}, {}, {}, {}
-        self.pools = fresh_pools()
+        self.pools, self.children = fresh_pools(), {}
         self.globals.update({f"POOL{i}": pool for i, pool in enumerate(self.pools)})
         self.warnings.clear()
         self.work(function, *args)
 
     def work(self, function: Callable[..., Any], *args: Any) -> None:
         value = None
+        # Not dump_traceback_later(): its thread is not there after a fork.
+        faulthandler.register(signal.SIGALRM, chain=True)
+        signal.alarm(HANGS)
         try:
             value = function(*args)
         except BaseException:
@@ -173,6 +187,11 @@ def settle(program: Program, folder: Path) -> Home:
     return here
 
 
+def die_with_parent() -> None:
+    """A run that is broken off leaves nobody behind who waits for work."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def do(program: Program, folder: Path, name: str, args: tuple[Any, ...]) -> Answer:
     """A job in the pool: collected for who submitted it, but for the loading."""
     home = contextvars.Context().run(settle, program, folder)
@@ -181,6 +200,7 @@ def do(program: Program, folder: Path, name: str, args: tuple[Any, ...]) -> Answ
 
 def serve(line: Connection) -> None:
     """An old process: it waits for work all its life, and each piece is a section."""
+    die_with_parent()
     while True:
         try:
             number, program, folder, handle, name, args = line.recv()
@@ -228,8 +248,13 @@ class Family:
         context: Any = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         self.old = [Old("forkserver"), Old("spawn")]
-        self.pool = ProcessPoolExecutor(2, mp_context=context)
+        self.pool = ProcessPoolExecutor(2, mp_context=context, initializer=die_with_parent)
         atexit.register(self.pool.shutdown)
+
+    def stop(self) -> None:
+        """Ends them now, whatever they do."""
+        for process in (*(old.process for old in self.old), *self.pool._processes.values()):
+            process.kill()
 
 
 the_family: Family | None = None
@@ -242,6 +267,11 @@ def family() -> Family:
     return the_family
 
 
+def stop() -> None:
+    if the_family is not None:
+        the_family.stop()
+
+
 # ------------------------------------------------------------------ what the program holds of them
 
 
@@ -252,8 +282,10 @@ class Forked:
         self.home = home
         self.pid = pid
         self.killed = False
+        home.children[pid] = self
 
     def wait(self) -> int:
+        del self.home.children[self.pid]
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def result(self) -> Any:
@@ -275,6 +307,7 @@ class Started(Forked):
         self.process = process
 
     def wait(self) -> int:
+        del self.home.children[self.pid]
         self.process.join()
         assert self.process.exitcode is not None
         return self.process.exitcode

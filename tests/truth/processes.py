@@ -38,6 +38,12 @@ def collector(handle, here, go, x):
         x = thrice(x)
         die("kill")
     return x
+def brood(key, x, actor):
+    for i in range(2):
+        p = fork(actor, key + str(i), x)
+        x = thrice(x, i)
+        y = p.result()
+        x = thrice(x, y)
 """
 LEGACY = "0xc0f"
 """A handle that a process has when it dies."""
@@ -117,6 +123,22 @@ class Families(Scenario):
             self.work(p)
         for name in names:
             self.add(p, f"x = {name}.result()")
+
+    def threads(self, p: Place) -> None:
+        """Threads that fork at the same time: each child has only one of them."""
+        target = self.someone()
+        if target is None or self.chance(0.5):
+            return super().threads(p)
+        names = [self.out.fresh("t") for _ in range(2)]
+        for t in names:
+            args = f"({self.key()}, x, {target})"
+            self.add(p, f"{t} = threading.Thread(target=brood, args={args})")
+        for t in names:
+            self.add(p, f"{t}.start()")
+        self.work(p)
+        for t in names:
+            self.add(p, f"{t}.join()")
+        return None
 
     def started(self, p: Place, stem: str, call: str) -> str:
         name = self.out.fresh(stem)
