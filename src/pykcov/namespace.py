@@ -217,7 +217,12 @@ class Namespace:
         A page of shared memory that cannot be had when it is first touched kills the process
         (SIGBUS), hence all at once. Raises KcovError ENOMEM if there is no space.
         """
-        fd = self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            fd = self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            raise KcovError(
+                errno.EEXIST, f"namespace: {self.path}/{name} is there already: not by pykcov"
+            ) from None
         try:
             os.posix_fallocate(fd, 0, size)
             return mmap.mmap(fd, size)
