@@ -20,7 +20,16 @@ from typing import Any
 
 import processes
 from floor import Floor
-from setting import AREA, HANDLE, Round, Setting, empty_function, per_call
+from setting import (
+    AREA,
+    HANDLE,
+    Round,
+    Setting,
+    empty_function,
+    per_call,
+    start_stop,
+    with_remote,
+)
 from workloads import WORKLOADS, Copy, Tool, Workload, four_threads, no_words, timed
 
 import pykcov
@@ -175,18 +184,6 @@ def idle(setting: Setting, *, ended: bool) -> Round:
 # -- single calls
 
 
-def _with(times: int) -> None:
-    for _ in range(times):
-        with pykcov.remote(HANDLE):
-            pass
-
-
-def _start_stop(times: int) -> None:
-    for _ in range(times):
-        pykcov.remote_start(HANDLE)
-        pykcov.remote_stop()
-
-
 def annotation(setting: Setting) -> Round:
     """`with remote(h)` that nobody listens to: no handle in the namespace at all, and another one; a lock beside it."""
     times = setting.times(20_000)
@@ -200,9 +197,9 @@ def annotation(setting: Setting) -> Round:
                 pass
 
     def one_round() -> dict[str, float]:
-        nobody = per_call(_with, times)
+        nobody = per_call(with_remote, times)
         device.remote_enable(area_size=64, handles=[HANDLE + 1])
-        found = {"nobody": nobody, "another": per_call(_with, times)}
+        found = {"nobody": nobody, "another": per_call(with_remote, times)}
         device.disable()
         found["lock"] = per_call(with_lock, times)
         return found
@@ -238,7 +235,7 @@ def section(setting: Setting) -> Round:
     def one_round() -> dict[str, float]:
         words[0] = 0
         device.remote_enable(area_size=1024, handles=[HANDLE])
-        found = {"with": per_call(_with, times), "calls": per_call(_start_stop, times)}
+        found = {"with": per_call(with_remote, times), "calls": per_call(start_stop, times)}
         found["with events"] = per_call(with_event, times)
         assert words[0] == 2 * times
         device.disable()

@@ -15,7 +15,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter_ns, thread_time_ns
 
-from setting import AREA, HANDLE, Round, Setting, empty_function, per_call
+from setting import (
+    AREA,
+    HANDLE,
+    Round,
+    Setting,
+    empty_function,
+    per_call,
+    start_stop,
+    with_remote,
+)
 from workloads import WORKLOADS, Copy, timed
 
 import pykcov
@@ -51,18 +60,6 @@ class Helper:
         return [int(word) for word in answer.split()]
 
 
-def _with(times: int) -> None:
-    for _ in range(times):
-        with pykcov.remote(HANDLE):
-            pass
-
-
-def _start_stop(times: int) -> None:
-    for _ in range(times):
-        pykcov.remote_start(HANDLE)
-        pykcov.remote_stop()
-
-
 def elsewhere(setting: Setting) -> Round:
     """A section whose listener is another process."""
     times = setting.times(1_000)
@@ -75,7 +72,7 @@ def elsewhere(setting: Setting) -> Round:
                 execute()
 
     def one_round() -> dict[str, float]:
-        found = {"with": per_call(_with, times), "calls": per_call(_start_stop, times)}
+        found = {"with": per_call(with_remote, times), "calls": per_call(start_stop, times)}
         found["with events"] = per_call(with_events, times)
         listener.tell("look")
         assert listener.hear()[0] == 2 * times, "not what was recorded"

@@ -7,6 +7,8 @@ from pathlib import Path
 from time import thread_time_ns
 from typing import Any, NamedTuple
 
+import pykcov
+
 Round = Callable[[], dict[str, float]]
 
 AREA = 1 << 18  # words: room for what one piece of any workload records
@@ -37,6 +39,20 @@ def per_call(function: Callable[[int], None], times: int) -> float:
 def _empty(times: int) -> None:
     for _ in range(times):
         pass
+
+
+def with_remote(times: int) -> None:
+    """Open and end a section of HANDLE, as a block."""
+    for _ in range(times):
+        with pykcov.remote(HANDLE):
+            pass
+
+
+def start_stop(times: int) -> None:
+    """The same, by its two calls."""
+    for _ in range(times):
+        pykcov.remote_start(HANDLE)
+        pykcov.remote_stop()
 
 
 def empty_function(directory: Path) -> Callable[[], None]:
