@@ -44,10 +44,8 @@ class Head:
     TASK = 16  # serial of the task, in its process
     BEGAN = 17  # ns, of time.monotonic_ns()
     THREAD = 18  # its name, UTF-8: 64 bytes
-    OPEN = (
-        27  # of a device's area: 1 + number of the section record that is being written, 0 for none
-    )
     AFTER = 26  # number of the area that the section filled before this one, 0 for none
+    OPEN = 27  # 1 + number of the section record that is being written, 0 for none
 
 
 # Words of one section record: handle, pid, tid, task, start, end, began, ended, 64 bytes of the thread's name.
@@ -104,9 +102,8 @@ class Area:
         self.lost = self.head[Head.LOST :]
         self.words = every[start : start + self.size]
         self.records = every[start + self.size : end]
-        self.record_room = (
-            len(self.records) // RECORD_WORDS
-        )  # the word in the header may be damaged later
+        # The word in the header may be damaged later.
+        self.record_room = len(self.records) // RECORD_WORDS
 
     @property
     def about(self) -> Any:
@@ -176,7 +173,8 @@ class Pool:
             return area
         except (KeyError, IndexError):
             pass
-        return Area.create(self._namespace, self._name(), size)
+        name = str(FileName(*self._process, next(self._numbers)))
+        return Area.create(self._namespace, name, size)
 
     def put(self, area: Area) -> None:
         """Take an area back."""
@@ -202,6 +200,3 @@ class Pool:
             file = FileName.parse(name)
             if file is not None and not file.key and (file.pid, file.started) == self._process:
                 self._namespace.unlink(name)
-
-    def _name(self, key: int = 0) -> str:
-        return str(FileName(*self._process, next(self._numbers), key))

@@ -7,9 +7,7 @@ moment later, and every number is bounded before it is used.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import time
 from array import array
 from dataclasses import dataclass
@@ -101,39 +99,11 @@ class _Visited(Namespace):
 
     def _attach(self) -> None:
         try:
-            base_fd = _directory(self.base, self.base, None)
-            try:
-                self.dir_fd = _directory(self.path, self.name, base_fd)
-            finally:
-                os.close(base_fd)
+            self.open_directory(make=False)
             self.lock_fd = self.open("lock", _FLAGS)  # is_alive() asks about its bytes
         except BaseException:
             self.close()
             raise
-
-
-def _directory(path: str, name: str, dir_fd: int | None) -> int:
-    """Open a directory that is this user's alone, and do not make it."""
-    try:
-        fd = os.open(
-            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd
-        )
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        is_other = error.errno in (errno.ENOTDIR, errno.ELOOP)
-        cause = "is not a directory or is a link" if is_other else error.strerror
-        raise KcovError(error.errno or errno.EIO, f"namespace: {path}: {cause}") from None
-    status = os.fstat(fd)
-    cause = ""
-    if status.st_uid != os.geteuid():
-        cause = f"belongs to uid {status.st_uid}"
-    elif status.st_mode & 0o077:
-        cause = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o})"
-    if cause:
-        os.close(fd)
-        raise KcovError(errno.EPERM, f"namespace: {path} {cause}")
-    return fd
 
 
 class _Reading:

@@ -80,11 +80,7 @@ class Namespace:
         end = time.monotonic() + _PATIENCE
         while True:
             try:
-                base_fd = _own_directory(self.base, self.base, None)
-                try:
-                    self.dir_fd = _own_directory(self.path, self.name, base_fd)
-                finally:
-                    os.close(base_fd)
+                self.open_directory(make=True)
                 self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
                 self._share(fcntl.F_RDLCK)
                 self._live()
@@ -104,6 +100,14 @@ class Namespace:
                 self.close()
                 raise
             self.close()
+
+    def open_directory(self, *, make: bool) -> None:
+        """Open the namespace's directory, making it if asked to; FileNotFoundError if it is not there."""
+        base_fd = _own_directory(self.base, self.base, None, make=make)
+        try:
+            self.dir_fd = _own_directory(self.path, self.name, base_fd, make=make)
+        finally:
+            os.close(base_fd)
 
     def _share(self, kind: int) -> None:
         fcntl.fcntl(self.lock_fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _USERS, 1, 0))
@@ -294,20 +298,20 @@ def _alive_byte(pid: int, started: int) -> int:
     return _ALIVE | (pid & 0x3FFFFF) << 40 | (started & _STARTED)
 
 
-def _own_directory(path: str, name: str, dir_fd: int | None) -> int:
-    """Open a directory that is this user's alone, making it if it is not there."""
+def _own_directory(path: str, name: str, dir_fd: int | None, *, make: bool) -> int:
+    """Open a directory that is this user's alone; with ``make``, make it if it is not there."""
     try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=dir_fd)
+        if make:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=dir_fd)
         fd = os.open(
             name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd
         )
     except FileNotFoundError:
         raise
     except OSError as error:
-        cause = (
-            "is not a directory or is a link" if error.errno == errno.ENOTDIR else error.strerror
-        )
+        is_other = error.errno in (errno.ENOTDIR, errno.ELOOP)
+        cause = "is not a directory or is a link" if is_other else error.strerror
         raise KcovError(error.errno or errno.EIO, f"namespace: {path}: {cause}") from None
     status = os.fstat(fd)
     cause = ""
