@@ -54,6 +54,7 @@ static struct {
     PyObject *find;          /* find(handle): the slow way, when the table is not settled or mapped */
     PyObject *enter;         /* enter(handle, device) -> a section, or None */
     PyObject *leave;         /* leave(sections, idle) -> whether an idle entry was left */
+    PyObject *uncompiled;    /* uncompiled(code or file's name): it runs, and has no probes */
     PyObject *contain;       /* contain(exception) -> whether it was pykcov's own, which is told and over */
     PyObject *disable;       /* sys.monitoring.DISABLE */
     Py_ssize_t extra;        /* index of the unit in a code object's extras */
@@ -246,6 +247,8 @@ static int call_hook(PyObject *hook, PyObject *arg, int *lost)
     return 0;
 }
 
+static void check_thread(void); /* 3.11: does it have to be traced now? */
+
 /* Returns 0, or -1 with an exception as call_hook() does. */
 static int refresh(PyThreadState *ts)
 {
@@ -266,6 +269,7 @@ static int refresh(PyThreadState *ts)
     }
     if (here.ts != ts)
         watch_thread(ts);
+    check_thread();
     here.task = task;
     here.version = ts->context_ver;
     here.epoch = state.epoch;
@@ -483,6 +487,15 @@ static PyObject *set_unit(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Nothing is attached in this process. Disarm unless somebody in the namespace listens. */
+static int nobody(void)
+{
+    if (!state.idle || (state.table.header && load(&state.table.header[HEADER_COUNT]) != 0))
+        return 0;
+    int lost = 0;
+    return call_hook(state.idle, NULL, &lost);
+}
+
 /* ------------------------------------------------------------------ the probes: events -> PCs */
 
 #if PY_VERSION_HEX >= 0x030c0000
@@ -490,6 +503,7 @@ static PyObject *set_unit(PyObject *Py_UNUSED(module), PyObject *args)
 #else
 #include "_trace311.h"
 #endif
+#include "_probes.h"
 
 /* ------------------------------------------------------------------ Sink */
 
@@ -874,14 +888,15 @@ static PyObject *add(PyObject *Py_UNUSED(module), PyObject *args)
 static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kw)
 {
     static char *names[] = {"task_var", "inherited_var", "adopt",   "discover", "idle",
-                            "find",     "enter",         "leave",   "contain",  "disable", NULL};
-    PyObject *new[10] = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
-                                     &new[5], &new[6], &new[7], &new[8], &new[9]))
+                            "find",     "enter",         "leave",   "contain",  "disable", "uncompiled", NULL};
+    PyObject *new[11] = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
+                                     &new[5], &new[6], &new[7], &new[8], &new[9], &new[10]))
         return NULL;
     PyObject **slots[] = {&state.task_var, &state.inherited_var, &state.adopt, &state.discover, &state.idle,
-                          &state.find,     &state.enter,         &state.leave, &state.contain,  &state.disable};
-    for (int i = 0; i < 10; i++)
+                          &state.find,     &state.enter,         &state.leave, &state.contain,  &state.disable,
+                          &state.uncompiled};
+    for (int i = 0; i < 11; i++)
         if (new[i])
             Py_XSETREF(*slots[i], Py_NewRef(new[i]));
     Py_RETURN_NONE;
@@ -931,6 +946,7 @@ static PyMethodDef methods[] = {
     {"tell", tell, METH_VARARGS, NULL},
     {"add", add, METH_VARARGS, NULL},
     PROBE_METHODS
+    COMPILED_METHODS
     {NULL},
 };
 
@@ -944,12 +960,14 @@ PyMODINIT_FUNC PyInit__recorder(void)
         const char *name;
         PyTypeObject *type;
     } types[] = {{"Task", &TaskType}, {"Sink", &SinkType}, {"Unit", &UnitType},
-                 {"Inherited", &InheritedType}, {"remote", &RemoteType}, {"Quiet", &QuietType}, {"Around", &AroundType}, {"Lock", &LockType} PROBE_TYPES};
+                 {"Inherited", &InheritedType}, {"remote", &RemoteType}, {"Quiet", &QuietType}, {"Around", &AroundType}, {"Lock", &LockType},
+                 {"FirstOf", &FirstOfType}, {"Places", &PlacesType}, {"Probe", &ProbeType} PROBE_TYPES};
     PyObject *m = PyModule_Create(&module);
     if (!m)
         return NULL;
     state.extra = REQUEST_EXTRA(drop_unit);
-    if (state.extra < 0) {
+    all_sites.extra = REQUEST_EXTRA(drop_sites);
+    if (state.extra < 0 || all_sites.extra < 0) {
         PyErr_SetString(PyExc_ImportError, "the interpreter has no room for another code extra");
         return NULL;
     }

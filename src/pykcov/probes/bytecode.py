@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from types import CodeType
 from typing import Any, NamedTuple
 
-__all__ = ["Instruction", "Steps", "content_digest", "decode", "handlers", "is_long", "steps"]
+__all__ = ["Instruction", "Steps", "content_digest", "decode", "handlers", "is_generated", "is_long", "steps"]
 
 
 def ops(*names: str) -> frozenset[int]:
@@ -306,3 +306,12 @@ def _content(value: Any) -> bytes:
         kind, parts = b"other", [type(value).__qualname__.encode()]
     body = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
     return hashlib.blake2b(kind + b"\0" + body, digest_size=16).digest()
+
+
+def is_generated(code: CodeType) -> bool:
+    """Tell whether the standard library made the code: methods of dataclasses and named tuples."""
+    return code.co_filename == "<string>" and (
+        code.co_qualname.startswith("__create_fn__")
+        or code.co_varnames[:1] == ("_cls",)
+        or any(isinstance(made, CodeType) and is_generated(made) for made in code.co_consts)
+    )

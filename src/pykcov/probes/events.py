@@ -16,33 +16,29 @@ import logging
 import os
 import struct
 import sys
-import threading
 import time
 import types
 import weakref
-from errno import ENOSPC, ETIMEDOUT
+from errno import ETIMEDOUT
 
-from .. import _recorder, codemap, namespace, registry
+from .. import _recorder, codemap, namespace
 from ..errors import KcovError, warn
-from ..registry import Header
-from ..scope import Scope
-from . import places
+from . import places, scopes
+from .bytecode import is_generated
 
 if sys.version_info >= (3, 12):
     from . import monitoring as interpreter
 else:
     from . import settrace as interpreter
 
-__all__ = ["arm", "bit", "describe", "name", "settle"]
+__all__ = ["arm", "describe", "disarm", "is_armed", "name", "prepare", "want_branches",
+    "wants_branches"]
 
 log = logging.getLogger("pykcov")
 
-_MAX_SCOPES = 64
 _PAUSE = 1.0  # seconds
 _JUMP = struct.Struct("=IIQQQQ")
 
-_lock = threading.RLock()
-_bits: dict[Scope, int] = {}
 _units: dict[int, tuple[weakref.ref[types.CodeType], _recorder.Unit]] = {}
 _local: list[weakref.ref[types.CodeType]] = []  # code objects with local events in this arming
 _sources: dict[str, tuple[object, places.Source | None]] = {}
@@ -54,48 +50,41 @@ _stuck_until = 0.0  # monotonic time: the code map's lock is not waited for agai
 _fresh = False  # a scope has been added since the last arming
 
 
-def bit(scope: Scope, *, branch: bool) -> int:
-    """Return the bit that stands for a scope in units and sinks.
+def want_branches() -> None:
+    """Record branch arms, too, from the next arming on."""
+    global _armed, _branch
+    if not _branch:
+        _branch, _armed = True, False
 
-    Raises KcovError ENOSPC if 64 other scopes are in use, EMFILE if sys.monitoring has no room for a tool.
-    """
-    global _armed, _branch, _fresh
-    if branch and not _branch:
-        with _lock:
-            _branch, _armed = True, False
-    found = _bits.get(scope)
-    if found is None:
-        with _lock:
-            # Threads that come first at the same time would each take a tool, and each entry were recorded twice.
-            interpreter.prepare()
-            if len(_bits) == _MAX_SCOPES:
-                if _recorder.sinks():
-                    raise KcovError(
-                        ENOSPC, f"{_MAX_SCOPES} different scopes are in use in this process"
-                    )
-                _bits.clear()
-            found = _bits.setdefault(scope, 1 << len(_bits))
-            _armed, _fresh = False, True
-    return found
+
+def wants_branches() -> bool:
+    """Tell whether some collection of this process has wanted branch arms: they come from events alone."""
+    return _branch
+
+
+def prepare() -> None:
+    """Get ready for a new scope. Raises KcovError EMFILE if sys.monitoring has no room for a tool."""
+    global _armed, _fresh
+    interpreter.prepare()
+    _armed, _fresh = False, True
 
 
 def arm() -> None:
-    """See to it that events come. Must be called after a sink was attached, in its thread."""
+    """See to it that events come. Must be called after a sink was attached, with the probes' lock held."""
     if not _armed:
-        with _lock:
-            _arm()
+        _arm()
 
 
-def settle() -> None:
-    """Disarm if nothing collects in this process and nobody in the namespace listens."""
-    shared = registry.current()
-    if (
-        (_armed or _local)
-        and not _recorder.sinks()
-        and not (shared and shared.header[Header.COUNT])
-    ):
-        with _lock:
-            _disarm()
+def is_armed() -> bool:
+    """Tell whether events come."""
+    return _armed or bool(_local)
+
+
+def disarm() -> None:
+    """Take all events off. Must be called with the probes' lock held."""
+    global _armed
+    _armed = False
+    _stop()
 
 
 def name() -> str:
@@ -126,19 +115,7 @@ def _arm() -> None:
             interpreter.enter_frame(walk, branch=bool(_discover(walk.f_code).branch))
             walk = walk.f_back
     del top  # one of them is ours: a cycle that would keep our callers' objects alive
-    # Only now may another thread go on without arming.
     _armed = True
-
-
-def _disarm() -> None:
-    """Take all events off, unless something has begun to collect."""
-    global _armed
-    # In this order: who attaches a sink looks at _armed afterwards, and waits for the lock to arm again.
-    _armed = False
-    if _recorder.sinks():
-        _armed = _events_on
-        return
-    _stop()
 
 
 def _stop() -> None:
@@ -160,12 +137,10 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
     unit, arming = _recorder.get_unit(code), _arming
     if unit is not None and unit.armed == arming:
         return unit
-    mask = 0
-    if not _is_generated(code):
-        for scope, scope_bit in list(_bits.items()):
-            if scope.contains(code.co_filename):
-                mask |= scope_bit
-    if unit is None or (mask and not unit.entry) or (mask and _branch and not unit.branch):
+    mask = scopes.mask(code.co_filename) if not is_generated(code) else 0
+    if not _branch and _recorder.is_probed(code):
+        mask = 0  # it records by itself; only its arms come from events
+    if unit is None or (mask and not unit.mask) or (mask and _branch and not unit.branch):
         if mask and time.monotonic() < _stuck_until:
             raise KcovError(ETIMEDOUT, "code map: its lock was kept a moment ago")
         again = unit is not None and bool(unit.mask)
@@ -186,19 +161,10 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
     unit.mask = mask
     if mask and _events_on:
         _local.append(weakref.ref(code))
-        interpreter.watch(code, branch=_branch)
+        interpreter.watch(code, branch=_branch, lines=not _recorder.is_probed(code))
     # Last: another thread that sees it goes on at once, and has to have its lines.
     unit.armed = arming
     return unit
-
-
-def _is_generated(code: types.CodeType) -> bool:
-    """Tell whether the standard library made the code: methods of dataclasses and named tuples."""
-    return code.co_filename == "<string>" and (
-        code.co_qualname.startswith("__create_fn__")
-        or code.co_varnames[:1] == ("_cls",)
-        or any(isinstance(made, types.CodeType) and _is_generated(made) for made in code.co_consts)
-    )
 
 
 def _keep(code: types.CodeType, unit: _recorder.Unit) -> None:
@@ -222,19 +188,20 @@ def _source(filename: str) -> places.Source | None:
 
 def _make_unit(code: types.CodeType) -> _recorder.Unit:
     source = _source(code.co_filename)
-    table = places.line_table(code, source)
+    probed = _recorder.is_probed(code)
+    table = {} if probed else places.line_table(code, source)
     file = _source_file(code, source, table)
-    function, line, column = places.entry(code)
+    entry = places.entry(code)
     arms = places.arms(code, source) if _branch else None
-    steps = places.steps(code, table) if interpreter.by_instruction(code) else None
+    steps = places.steps(code, table) if interpreter.by_instruction(code) and not probed else None
 
-    keys: list[codemap.Key] = [("entry", function, line, column, None, None, "")]
+    keys: list[codemap.Key] = [entry]
     if arms is not None:
-        keys += [_arm_key(function, arm) for arm in _all_arms(arms)]
+        keys += [_arm_key(code.co_qualname, arm) for arm in _all_arms(arms)]
     pcs = dict(zip(keys, codemap.get().places(file, keys), strict=True))
 
     def arm_pc(arm: places.Arm | None) -> int:
-        return pcs[_arm_key(function, arm)] if arm is not None else 0
+        return pcs[_arm_key(code.co_qualname, arm)] if arm is not None else 0
 
     def line_pc(number: int) -> int:
         return file.base + number if number else 0
@@ -245,7 +212,7 @@ def _make_unit(code: types.CodeType) -> _recorder.Unit:
     handlers = array.array("Q", bytes(8 * units))
     jumps = bytearray()
     implied = array.array("Q")
-    if steps is None:
+    if steps is None and not probed:
         starts[_first_instruction(code) // 2] = 1
     if steps is not None:
         for offset, number in steps.starts.items():
@@ -276,7 +243,7 @@ def _make_unit(code: types.CodeType) -> _recorder.Unit:
     for number, statement in table.items():
         lines[number - first] = line_pc(statement)
     return _recorder.Unit(
-        entry=pcs[keys[0]],
+        entry=0 if probed else pcs[keys[0]],
         first=first,
         lines=lines,
         starts=starts,
@@ -322,11 +289,5 @@ def _first_instruction(code: types.CodeType) -> int:
     return 0
 
 
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.RLock()
-
-
-_recorder.install(discover=_discover, idle=settle)
-namespace.in_child(_after_fork)
+_recorder.install(discover=_discover)
 namespace.at_exit(_stop)

@@ -76,9 +76,11 @@ if sys.version_info >= (3, 12):
         if _tool >= 0:
             sys.monitoring.set_events(_tool, 0)
 
-    def watch(code: types.CodeType, *, branch: bool) -> None:
-        """Set the events that record on one code object."""
-        if by_instruction(code):
+    def watch(code: types.CodeType, *, branch: bool, lines: bool) -> None:
+        """Set the events that record on one code object: of its entry and lines, of its branches."""
+        if not lines:
+            events = _E.BRANCH if branch else 0
+        elif by_instruction(code):
             events = _E.PY_START | _E.INSTRUCTION | _E.JUMP | _E.BRANCH
         else:
             events = _E.PY_START | _E.LINE | (_E.BRANCH if branch else 0)

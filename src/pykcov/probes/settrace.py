@@ -57,14 +57,16 @@ def prepare() -> None:
 
 
 def start(*, branch: bool, restart: bool) -> None:
-    """Nothing to do: a thread is traced from when a sink is attached in it."""
+    """Trace threads from when a sink is attached in them."""
+    _recorder.set_tracing(True)
 
 
 def stop() -> None:
-    """Nothing to do: a thread is no longer traced when its last sink is gone."""
+    """Trace no more threads; one that is traced stops when its last sink is gone."""
+    _recorder.set_tracing(False)
 
 
-def watch(code: types.CodeType, *, branch: bool) -> None:
+def watch(code: types.CodeType, *, branch: bool, lines: bool) -> None:
     """Nothing to do: all code of a thread is traced."""
 
 

@@ -1,0 +1,249 @@
+"""Puts probes for entries and lines into a syntax tree: the same places that LINE events have. Pure.
+
+A probe is a statement `~P` before the statement whose line it records, with that line as its own, so that other
+tools see the lines that they would see without. Lines between which nothing can happen share one: a function's
+entry and its first statement, a `try` and the first of its block. A loop's line is recorded again at
+the end of its body, where the interpreter goes back to it.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from .placeholders import NO_LINE, Placeholders, at
+from .source import Source
+
+__all__ = ["ENTRY", "insert"]
+
+ENTRY = "entry"
+"""The place of the entry of the code object that the probe turns out to be in."""
+
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_Loop = ast.For | ast.AsyncFor | ast.While
+_With = ast.With | ast.AsyncWith
+_Try = ast.Try | ast.TryStar
+_JUMPS = (ast.Return, ast.Raise, ast.Break, ast.Continue)
+
+
+@dataclass(slots=True)
+class _Around:
+    """What is around a block."""
+
+    function: bool
+    """It is in a function, not in the body of a module or class."""
+    header: int = 0
+    """The line that is recorded when the loop that it is in goes on; 0 if the loop does that itself."""
+
+
+def insert(tree: ast.Module, source: Source, placeholders: Placeholders, *, asserts: bool) -> None:
+    """Insert probes into a module; `asserts`: the compiler will keep its assertions."""
+    _Inserter(source, placeholders, asserts).code(tree, function=False)
+
+
+class _Inserter:
+    def __init__(self, source: Source, placeholders: Placeholders, asserts: bool) -> None:
+        self.source = source
+        self.placeholders = placeholders
+        self.asserts = asserts
+
+    def line_of(self, line: int) -> int:
+        """Return the line that is recorded when the first thing on a line happens; 0 for a docstring's."""
+        statement = self.source.first.get(line, line)
+        return 0 if line in self.source.docstrings else statement
+
+    def statement(self, places: list[Any], line: int) -> ast.stmt:
+        return at(line, ast.Expr(self.placeholders.lines(places, line)))
+
+    def before(self, line: int, value: ast.expr) -> ast.expr:
+        """Return an expression that records a line, then has the value of another."""
+        probe = self.placeholders.lines([self.line_of(line)], line)
+        return at(line, ast.BoolOp(ast.Or(), [probe, value]))
+
+    def after(self, value: ast.expr, line: int) -> ast.expr:
+        """Return an expression that has a value, and records a line when it is there."""
+        probe = self.placeholders.lines([self.line_of(line)], line)
+        both = ast.Tuple([value, probe], ast.Load())
+        return at(value.lineno, ast.Subscript(both, ast.Constant(0), ast.Load()))
+
+    def code(self, node: ast.Module | _Definition, last: int = 0, *, function: bool) -> None:
+        """Insert into the body of what has a code object of its own, and begins on the line `last`."""
+        start = 0
+        if ast.get_docstring(node, clean=False) is not None:
+            start = 1
+        pending: list[Any] = [ENTRY]
+        if last:
+            pending.append(last)
+        if isinstance(node, ast.Module):
+            # Nothing may stand before these.
+            while start < len(node.body) and _is_future(node.body[start]):
+                line = self.line_of(node.body[start].lineno)
+                if line != last:
+                    pending.append(line)
+                last = line
+                start += 1
+        rest = self.block(node.body[start:], _Around(function), last, pending)
+        node.body[start:] = rest
+
+    def block(
+        self,
+        body: list[ast.stmt],
+        around: _Around,
+        last: int,
+        pending: list[Any] | None = None,
+        ending: tuple[int, ...] = (),
+    ) -> list[ast.stmt]:
+        """Return the statements of a block with probes.
+
+        `last` is the line that control comes from, `pending` is what has happened and waits for the next probe,
+        and `ending` is what happens at the block's end.
+        """
+        pending = [] if pending is None else pending
+        done: list[ast.stmt] = []
+        for node in body:
+            line = self.first_line(node, around)
+            if line:
+                recorded = self.line_of(line)
+                if recorded and recorded != last and not _records_in_test(node):
+                    pending.append(recorded)
+                last = recorded or last
+            if isinstance(node, ast.Continue) and around.header:
+                pending.append(around.header)
+            if not _passes(node) and not isinstance(node, _Try) and pending:
+                done.append(self.statement(pending, line or NO_LINE))
+                pending = []
+            done.append(node)
+            if not _is_simple(node):
+                pending = self.compound(node, around, last, pending)
+                last = 0
+        if not (body and isinstance(body[-1], _JUMPS)):
+            pending += ending
+        if pending:
+            done.append(self.statement(pending, NO_LINE))
+        return done
+
+    def first_line(self, node: ast.stmt, around: _Around) -> int:
+        """Return the line on which a statement begins to do something, 0 if it has no code."""
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            return 0
+        if isinstance(node, ast.Assert) and not self.asserts:
+            return 0
+        if (
+            isinstance(node, ast.AnnAssign)
+            and node.value is None
+            and isinstance(node.target, ast.Name)
+            and (around.function or not node.simple)
+        ):
+            return 0
+        if isinstance(node, _Definition) and node.decorator_list:
+            return node.decorator_list[0].lineno
+        return node.lineno
+
+    def compound(
+        self, node: ast.stmt, around: _Around, line: int, pending: list[Any]
+    ) -> list[Any]:
+        """Insert into what a statement has in it; return what still waits for a probe."""
+        if isinstance(node, _Definition):
+            self.definition(node)
+        elif isinstance(node, ast.If):
+            node.body = self.block(node.body, around, line)
+            if node.orelse:
+                node.orelse = self.block(node.orelse, around, 0)
+        elif isinstance(node, _Loop):
+            self.loop(node, around, line)
+        elif isinstance(node, _With):
+            node.body = self.block(node.body, around, line)
+        elif isinstance(node, _Try):
+            node.body = self.block(node.body, around, line, pending)
+            for handler in node.handlers:
+                self.handler(handler, around)
+            if node.orelse:
+                node.orelse = self.block(node.orelse, around, 0)
+            if node.finalbody:
+                node.finalbody = self.block(node.finalbody, around, 0)
+            return []
+        elif isinstance(node, ast.Match):
+            self.match(node, around)
+        return pending
+
+    def definition(self, node: _Definition) -> None:
+        decorators = node.decorator_list
+        first = (decorators or [node])[0].lineno
+        for i in range(1, len(decorators)):
+            decorators[i] = self.before(decorators[i].lineno, decorators[i])
+        if decorators:
+            decorators[-1] = self.after(decorators[-1], node.lineno)
+        # A class begins to make its namespace on its own first line.
+        last = self.line_of(first) if isinstance(node, ast.ClassDef) else 0
+        self.code(node, last, function=not isinstance(node, ast.ClassDef))
+
+    def loop(self, node: _Loop, around: _Around, line: int) -> None:
+        if _records_in_test(node):
+            node.test = self.before(node.lineno, node.test)
+            node.body = self.block(node.body, _Around(around.function), line)
+        else:
+            inside = _Around(around.function, line)
+            node.body = self.block(node.body, inside, line, ending=(line,))
+        if node.orelse:
+            node.orelse = self.block(node.orelse, around, 0)
+
+    def handler(self, node: ast.ExceptHandler, around: _Around) -> None:
+        line = self.line_of(node.lineno)
+        if node.type is None:
+            node.body = self.block(node.body, around, line, [line])
+        else:
+            node.type = self.before(node.lineno, node.type)
+            node.body = self.block(node.body, around, line)
+
+    def match(self, node: ast.Match, around: _Around) -> None:
+        """Before each case comes one that never matches, and whose guard records the case's line."""
+        cases = []
+        for case in node.cases:
+            line = case.pattern.lineno
+            header = self.line_of(line)
+            guard = self.placeholders.lines([header], line)
+            never = ast.match_case(ast.MatchAs(), guard, [ast.Pass()])
+            cases += [at(line, never), case]
+            case.body = self.block(case.body, around, header)
+        node.cases = cases
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__" and not node.level
+
+
+def _is_simple(node: ast.stmt) -> bool:
+    return not isinstance(node, _Definition | ast.If | _Loop | _With | _Try | ast.Match)
+
+
+def _passes(node: ast.stmt) -> bool:
+    """Tell whether nothing can happen in a statement, so that its line can wait for the next probe."""
+    return isinstance(node, ast.Pass | ast.Global | ast.Nonlocal) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    )
+
+
+def _records_in_test(node: ast.stmt) -> TypeGuard[ast.While]:
+    """Tell whether a loop's line is recorded where it tests.
+
+    A `continue` of it is in a `with`, or in a `try` that has a `finally`: what they do at their end happens
+    before the test does.
+    """
+    if not isinstance(node, ast.While):
+        return False
+    waiting: list[tuple[ast.stmt | ast.ExceptHandler | ast.match_case, bool]]
+    waiting = [(each, False) for each in node.body]
+    while waiting:
+        at, inside = waiting.pop()
+        if isinstance(at, ast.Continue) and inside:
+            return True
+        if isinstance(at, _Definition):
+            continue
+        if isinstance(at, _Loop):  # a `continue` in its body is its own
+            waiting += [(each, inside) for each in at.orelse]
+            continue
+        inside = inside or isinstance(at, _With) or bool(getattr(at, "finalbody", None))
+        for name in ("body", "orelse", "handlers", "cases", "finalbody"):
+            waiting += [(each, inside) for each in getattr(at, name, ())]
+    return False
