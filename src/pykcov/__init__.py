@@ -8,6 +8,7 @@ A map of this folder:
     area        buffers of words, and their pool         registry    handle -> device, for all processes
     namespace   the shared files                         codemap     source file <-> PCs
     probes      an event becomes a PC                    scope       source=, include=, omit=
+    instrument  compile modules with probes              (without: the interpreter's own events)
     trace       the result                               symbolize   PC -> Location
     reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
@@ -21,6 +22,7 @@ from .abi import SUBSYSTEM_COMMON, SUBSYSTEM_USB, TRACE_CMP, TRACE_PC, remote_ha
 from .collect import collect
 from .device import Device, open
 from .errors import KcovError, KcovWarning
+from .instrument import instrument
 from .remote import remote, remote_start, remote_stop
 from .symbolize import Location, symbolize
 from .task import common_handle
@@ -41,6 +43,7 @@ __all__ = [
     "__version__",
     "collect",
     "common_handle",
+    "instrument",
     "open",
     "remote",
     "remote_handle",

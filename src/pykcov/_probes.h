@@ -20,31 +20,42 @@ typedef struct {
 
 static PyTypeObject PlacesType;
 
+static PyObject *places_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kw))
+{
+    Py_ssize_t n;
+    if (!PyArg_ParseTuple(args, "n:Places", &n))
+        return NULL;
+    PlacesObject *p = (PlacesObject *)type->tp_alloc(type, 0);
+    if (p && (n < 0 || !(p->pcs = PyMem_Calloc((size_t)n + 1, sizeof(uint64_t))))) {
+        Py_DECREF(p);
+        return PyErr_NoMemory();
+    }
+    if (p)
+        p->n = n;
+    return (PyObject *)p;
+}
+
 static void places_free(PlacesObject *p)
 {
     PyMem_Free(p->pcs);
     Py_TYPE(p)->tp_free((PyObject *)p);
 }
 
-/* fill(pcs, mask) */
+/* fill(pcs, mask): pcs are all of them, or none to leave them as they are. */
 static PyObject *places_fill(PlacesObject *p, PyObject *args)
 {
     Py_buffer pcs;
     unsigned long long mask;
     if (!PyArg_ParseTuple(args, "y*K", &pcs, &mask))
         return NULL;
-    uint64_t *copy = PyMem_Malloc((size_t)pcs.len + 1);
-    if (!copy) {
-        PyBuffer_Release(&pcs);
-        return PyErr_NoMemory();
+    if (pcs.len && pcs.len / 8 != p->n) {
+        PyErr_Format(PyExc_ValueError, "%zd PCs for %zd places", pcs.len / 8, p->n);
+    } else {
+        memcpy(p->pcs, pcs.buf, (size_t)pcs.len);
+        p->mask = mask;
     }
-    memcpy(copy, pcs.buf, (size_t)pcs.len);
-    PyMem_Free(p->pcs);
-    p->pcs = copy;
-    p->n = pcs.len / 8;
-    p->mask = mask;
     PyBuffer_Release(&pcs);
-    Py_RETURN_NONE;
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
 static PyMethodDef places_methods[] = {
@@ -61,7 +72,7 @@ static PyTypeObject PlacesType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Places",
     .tp_basicsize = sizeof(PlacesObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_new = PyType_GenericNew,
+    .tp_new = places_new,
     .tp_dealloc = (destructor)places_free,
     .tp_methods = places_methods,
     .tp_members = places_members,
@@ -73,6 +84,7 @@ typedef struct {
     PyObject_HEAD
     PlacesObject *places;
     Py_ssize_t first, count; /* of the places' PCs */
+    int again;               /* the first is recorded only where it is not what was recorded last */
 } ProbeObject;
 
 static PyTypeObject ProbeType;
@@ -81,15 +93,17 @@ static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
 {
     PyObject *places;
     Py_ssize_t first, count;
-    if (!PyArg_ParseTuple(args, "O!nn:Probe", &PlacesType, &places, &first, &count))
+    int again = 0;
+    if (!PyArg_ParseTuple(args, "O!nn|p:Probe", &PlacesType, &places, &first, &count, &again))
         return NULL;
-    if (first < 0 || count < 0)
+    if (first < 0 || count < 1 || first > ((PlacesObject *)places)->n - count)
         return PyErr_Format(PyExc_ValueError, "places from %zd, %zd of them", first, count);
     ProbeObject *p = (ProbeObject *)type->tp_alloc(type, 0);
     if (p) {
         p->places = (PlacesObject *)Py_NewRef(places);
         p->first = first;
         p->count = count;
+        p->again = again;
     }
     return (PyObject *)p;
 }
@@ -100,7 +114,14 @@ static void probe_free(ProbeObject *p)
     Py_TYPE(p)->tp_free((PyObject *)p);
 }
 
-static PyObject *probe_fire(ProbeObject *p)
+static inline int is_last(const SinkObject *sink, uint64_t pc)
+{
+    uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED);
+    return count && count <= sink->capacity && sink->words[count] == pc;
+}
+
+/* Not the usual case: the task is not known, collects in several areas, or its area is full. */
+static __attribute__((noinline, cold)) PyObject *probe_fire_slowly(ProbeObject *p)
 {
     TaskObject *task;
     if (here.quiet)
@@ -112,14 +133,57 @@ static PyObject *probe_fire(ProbeObject *p)
             return NULL;
         Py_RETURN_FALSE;
     }
-    uint64_t mask = p->places->mask;
-    if (mask && p->first + p->count <= p->places->n) {
-        int failed = 0;
-        for (Py_ssize_t i = 0; i < p->count; i++)
-            if (record(task, mask, p->places->pcs[p->first + i], 0) < 0)
+    const uint64_t *pcs = p->places->pcs + p->first;
+    int failed = 0;
+    for (Py_ssize_t i = 0; i < task->nsinks; i++) {
+        SinkObject *sink = task->sinks[i];
+        if (!(sink->scope & p->places->mask))
+            continue;
+        for (Py_ssize_t j = p->again && is_last(sink, pcs[0]); j < p->count; j++)
+            if (append(sink, pcs[j]) < 0)
                 failed = -1;
-        if (failed)
-            return NULL;
+    }
+    if (failed)
+        return NULL;
+    Py_RETURN_FALSE;
+}
+
+static PyObject *probe_fire(ProbeObject *p)
+{
+    if (!is_current())
+        return probe_fire_slowly(p);
+    TaskObject *task = here.task;
+    if (!task || !task->nsinks) {
+        if (state.sinks == 0)
+            return probe_fire_slowly(p);
+        Py_RETURN_FALSE;
+    }
+    if (here.quiet || task->nsinks > 1)
+        return probe_fire_slowly(p);
+    SinkObject *sink = task->sinks[0];
+    PlacesObject *places = p->places;
+    if (sink->scope & places->mask) {
+        uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED), n = (uint64_t)p->count;
+        if (count >= sink->capacity || n > sink->capacity - count)
+            return probe_fire_slowly(p);
+        const uint64_t *pcs = places->pcs + p->first;
+        uint64_t *to = sink->words + 1 + count;
+        if (p->again && count && to[-1] == pcs[0]) {
+            pcs++;
+            n--;
+        }
+        switch (n) {
+        default:
+            memcpy(to, pcs, 8 * n);
+            break;
+        case 2:
+            to[1] = pcs[1]; /* fall through */
+        case 1:
+            to[0] = pcs[0]; /* fall through */
+        case 0:
+            break;
+        }
+        store(sink->words, count + n);
     }
     Py_RETURN_FALSE;
 }

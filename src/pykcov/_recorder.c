@@ -276,9 +276,15 @@ static int refresh(PyThreadState *ts)
     return 0;
 }
 
+/* Tells whether here.task is the current task. */
+static inline int is_current(void)
+{
+    return here.ts && here.version == here.ts->context_ver && here.epoch == state.epoch;
+}
+
 static inline int current(TaskObject **task)
 {
-    if (!here.ts || here.version != here.ts->context_ver || here.epoch != state.epoch)
+    if (!is_current())
         if (refresh(THIS_THREAD()) < 0)
             return -1;
     *task = here.task;

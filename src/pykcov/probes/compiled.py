@@ -29,8 +29,11 @@ from .recipe import Recipe, compile_file
 from .sites import inner_codes
 
 __all__ = [
-    "code_of", "describe", "has_gaps", "install", "is_installed", "note", "sleep", "wake",
+    "code_of", "describe", "forget", "has_gaps", "install", "is_installed", "is_probed", "note",
+    "pairs_of", "sleep", "wake", "without_probes",
 ]  # fmt: skip
+
+is_probed = _recorder.is_probed
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +49,7 @@ class _File:
 
 
 _scopes: list[Scope] = []
+_watching = False
 _files: dict[tuple[str, str], _File] = {}
 _awake = False
 # File names of code that is there, or was, and has no probes.
@@ -56,22 +60,30 @@ _finding = threading.local()
 
 def install(scope: Scope) -> None:
     """Compile the modules of a scope with probes from now on."""
+    _watch()
     if not _scopes:
-        _note_what_is_there()
-        _recorder.watch_exec()
         sys.meta_path.insert(0, _Finder())
     if scope not in _scopes:
         _scopes.append(scope)
 
 
+def _watch() -> None:
+    """Find out from now on what code has no probes."""
+    global _watching
+    if not _watching:
+        _watching = True
+        _note_what_is_there()
+        _recorder.watch_exec()
+
+
 def is_installed() -> bool:
     """Tell whether anything is compiled with probes in this process."""
-    return bool(_scopes)
+    return _watching
 
 
 def describe() -> list[tuple[str, str]]:
     """Return what is in use and why, in pairs of a label and a text."""
-    if not _scopes:
+    if not _watching:
         return [("compiled probes", "none: pykcov.instrument() was not called")]
     sites, awake = _recorder.count_sites()
     state = "awake" if awake else "asleep"
@@ -86,7 +98,7 @@ def without_probes(scope: Scope) -> list[str]:
 def has_gaps() -> bool:
     """Tell whether there is code without probes that some scope in use has."""
     global _gaps
-    if not _scopes:
+    if not _watching:
         return True
     stamp = (scopes.version, len(_uncompiled))
     if _gaps[0] != stamp:
@@ -104,6 +116,13 @@ def note(what: object) -> bool:
         return False
     _uncompiled[what] = None
     return bool(scopes.mask(what))
+
+
+def forget(path: str) -> None:
+    """No code of a file is without probes any more."""
+    global _gaps
+    _uncompiled.pop(path, None)
+    _gaps = ((-1, -1), False)
 
 
 def _note_what_is_there() -> None:
@@ -177,6 +196,21 @@ def code_of(path: str, data: bytes | None = None) -> CodeType | None:
     """
     if not any(scope.contains(path) for scope in _scopes):
         return None
+    return _compile(path, data)
+
+
+def pairs_of(path: str) -> dict[CodeType, CodeType] | None:
+    """Return for each code object that a file has without probes the one with them; None if there are none."""
+    _watch()
+    probed = _compile(path, None)
+    if probed is None:
+        return None
+    with open(path, "rb") as file:
+        plain = compile(file.read(), path, "exec", dont_inherit=True)
+    return dict(zip(inner_codes(plain), inner_codes(probed), strict=True))
+
+
+def _compile(path: str, data: bytes | None) -> CodeType | None:
     optimize = sys.flags.optimize
     try:
         status = os.stat(path)
@@ -201,10 +235,12 @@ def _assemble(path: str, recipe: Recipe) -> CodeType:
     """Put probes in the place of a recipe's placeholders."""
     file = _files.get((path, recipe.digest))
     if file is None:
-        file = _files[path, recipe.digest] = _File(path, recipe, _recorder.Places())
+        file = _files[path, recipe.digest] = _File(
+            path, recipe, _recorder.Places(len(recipe.places))
+        )
     probes = {
-        text_of(number): _recorder.Probe(file.places, first, count)
-        for number, (_, first, count) in enumerate(recipe.probes)
+        text_of(number): _recorder.Probe(file.places, *rest)
+        for number, (_, *rest) in enumerate(recipe.probes)
     }
     _recorder.plant(recipe.code, probes)
     for code, sites in zip(inner_codes(recipe.code), recipe.sites, strict=True):

@@ -3,12 +3,14 @@
 A probe is a statement `~P` before the statement whose line it records, with that line as its own, so that other
 tools see the lines that they would see without. Lines between which nothing can happen share one: a function's
 entry and its first statement, a `try` and the first of its block. A loop's line is recorded again at
-the end of its body, where the interpreter goes back to it.
+the end of its body, where the interpreter goes back to it; or where that cannot execute anything that is
+recorded, at the beginning of the body together with the first line of that.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -20,11 +22,24 @@ __all__ = ["ENTRY", "insert"]
 ENTRY = "entry"
 """The place of the entry of the code object that the probe turns out to be in."""
 
-_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_Definition = _Function | ast.ClassDef
 _Loop = ast.For | ast.AsyncFor | ast.While
 _With = ast.With | ast.AsyncWith
 _Try = ast.Try | ast.TryStar
 _JUMPS = (ast.Return, ast.Raise, ast.Break, ast.Continue)
+_DISPLAYS = (
+    ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp,
+)  # fmt: skip
+# What they return runs no Python code when it is iterated over, and raises nothing; or not if their arguments do not.
+_PLAIN = {"range", "sorted", "list", "tuple", "set", "frozenset", "dict", "str", "bytes"}
+_AS_PLAIN = {"enumerate", "reversed", "zip"}
+
+
+class _Places(list[Any]):
+    """Places that have happened and wait for a probe. With `again`, the first may have been recorded just before."""
+
+    again = False
 
 
 @dataclass(slots=True)
@@ -39,22 +54,29 @@ class _Around:
 
 def insert(tree: ast.Module, source: Source, placeholders: Placeholders, *, asserts: bool) -> None:
     """Insert probes into a module; `asserts`: the compiler will keep its assertions."""
-    _Inserter(source, placeholders, asserts).code(tree, function=False)
+    _Inserter(tree, source, placeholders, asserts).code(tree, function=False)
 
 
 class _Inserter:
-    def __init__(self, source: Source, placeholders: Placeholders, asserts: bool) -> None:
+    def __init__(
+        self, tree: ast.Module, source: Source, placeholders: Placeholders, asserts: bool
+    ) -> None:
         self.source = source
         self.placeholders = placeholders
         self.asserts = asserts
+        bound = _bound_names(tree)
+        self.plain = _PLAIN - bound
+        self.as_plain = _AS_PLAIN - bound
+        self.passing: set[ast.stmt] = set()
+        """Assignments in which nothing can happen."""
 
     def line_of(self, line: int) -> int:
         """Return the line that is recorded when the first thing on a line happens; 0 for a docstring's."""
         statement = self.source.first.get(line, line)
         return 0 if line in self.source.docstrings else statement
 
-    def statement(self, places: list[Any], line: int) -> ast.stmt:
-        return at(line, ast.Expr(self.placeholders.lines(places, line)))
+    def statement(self, places: _Places, line: int) -> ast.stmt:
+        return at(line, ast.Expr(self.placeholders.lines(places, line, again=places.again)))
 
     def before(self, line: int, value: ast.expr) -> ast.expr:
         """Return an expression that records a line, then has the value of another."""
@@ -72,9 +94,11 @@ class _Inserter:
         start = 0
         if ast.get_docstring(node, clean=False) is not None:
             start = 1
-        pending: list[Any] = [ENTRY]
+        pending = _Places([ENTRY])
         if last:
             pending.append(last)
+        if function and isinstance(node, _Function):
+            self.passing.update(_first_values(node))
         if isinstance(node, ast.Module):
             # Nothing may stand before these.
             while start < len(node.body) and _is_future(node.body[start]):
@@ -91,7 +115,7 @@ class _Inserter:
         body: list[ast.stmt],
         around: _Around,
         last: int,
-        pending: list[Any] | None = None,
+        pending: _Places | None = None,
         ending: tuple[int, ...] = (),
     ) -> list[ast.stmt]:
         """Return the statements of a block with probes.
@@ -99,7 +123,7 @@ class _Inserter:
         `last` is the line that control comes from, `pending` is what has happened and waits for the next probe,
         and `ending` is what happens at the block's end.
         """
-        pending = [] if pending is None else pending
+        pending = _Places() if pending is None else pending
         done: list[ast.stmt] = []
         for node in body:
             line = self.first_line(node, around)
@@ -110,9 +134,9 @@ class _Inserter:
                 last = recorded or last
             if isinstance(node, ast.Continue) and around.header:
                 pending.append(around.header)
-            if not _passes(node) and not isinstance(node, _Try) and pending:
+            if pending and not self.passes(node) and not isinstance(node, _Try):
                 done.append(self.statement(pending, line or NO_LINE))
-                pending = []
+                pending = _Places()
             done.append(node)
             if not _is_simple(node):
                 pending = self.compound(node, around, last, pending)
@@ -122,6 +146,12 @@ class _Inserter:
         if pending:
             done.append(self.statement(pending, NO_LINE))
         return done
+
+    def passes(self, node: ast.stmt) -> bool:
+        """Tell whether nothing can happen in a statement, so that its line can wait for the next probe."""
+        if isinstance(node, ast.Expr):
+            return isinstance(node.value, ast.Constant)
+        return isinstance(node, ast.Pass | ast.Global | ast.Nonlocal) or node in self.passing
 
     def first_line(self, node: ast.stmt, around: _Around) -> int:
         """Return the line on which a statement begins to do something, 0 if it has no code."""
@@ -141,8 +171,8 @@ class _Inserter:
         return node.lineno
 
     def compound(
-        self, node: ast.stmt, around: _Around, line: int, pending: list[Any]
-    ) -> list[Any]:
+        self, node: ast.stmt, around: _Around, line: int, pending: _Places
+    ) -> _Places:
         """Insert into what a statement has in it; return what still waits for a probe."""
         if isinstance(node, _Definition):
             self.definition(node)
@@ -162,7 +192,7 @@ class _Inserter:
                 node.orelse = self.block(node.orelse, around, 0)
             if node.finalbody:
                 node.finalbody = self.block(node.finalbody, around, 0)
-            return []
+            return _Places()
         elif isinstance(node, ast.Match):
             self.match(node, around)
         return pending
@@ -179,19 +209,37 @@ class _Inserter:
         self.code(node, last, function=not isinstance(node, ast.ClassDef))
 
     def loop(self, node: _Loop, around: _Around, line: int) -> None:
-        if _records_in_test(node):
+        at_end: _Places | None = None
+        if self.is_plain(node):
+            at_start, at_end = _Places([line]), _Places([line])
+            at_start.again = at_end.again = True
+            node.body = self.block(node.body, _Around(around.function), line, at_start)
+        elif _records_in_test(node):
             node.test = self.before(node.lineno, node.test)
             node.body = self.block(node.body, _Around(around.function), line)
         else:
             inside = _Around(around.function, line)
             node.body = self.block(node.body, inside, line, ending=(line,))
-        if node.orelse:
-            node.orelse = self.block(node.orelse, around, 0)
+        if node.orelse or at_end:
+            node.orelse = self.block(node.orelse, around, 0, at_end)
+
+    def is_plain(self, node: _Loop) -> bool:
+        """Tell whether nothing can happen where a loop goes on, but that it does."""
+        if isinstance(node, ast.While):
+            return isinstance(node.test, ast.Constant) and bool(node.test.value)
+        return isinstance(node, ast.For) and self.is_plain_iterable(node.iter)
+
+    def is_plain_iterable(self, node: ast.expr) -> bool:
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            return isinstance(node, _DISPLAYS)
+        return node.func.id in self.plain or (
+            node.func.id in self.as_plain and all(map(self.is_plain_iterable, node.args))
+        )
 
     def handler(self, node: ast.ExceptHandler, around: _Around) -> None:
         line = self.line_of(node.lineno)
         if node.type is None:
-            node.body = self.block(node.body, around, line, [line])
+            node.body = self.block(node.body, around, line, _Places([line]))
         else:
             node.type = self.before(node.lineno, node.type)
             node.body = self.block(node.body, around, line)
@@ -209,19 +257,65 @@ class _Inserter:
         node.cases = cases
 
 
+def _bound_names(tree: ast.Module) -> set[str]:
+    """Return all names that a module gives a meaning to somewhere; of the builtin ones all, with a `*`."""
+    found = {name for node in ast.walk(tree) for name in _names_bound_by(node)}
+    return found | _PLAIN | _AS_PLAIN if "*" in found else found
+
+
+def _names_bound_by(node: ast.AST) -> Iterable[str]:
+    """Return the names to which a node gives a meaning, not what is in it."""
+    if isinstance(node, ast.Name):
+        return () if isinstance(node.ctx, ast.Load) else (node.id,)
+    if isinstance(node, ast.arg):
+        return (node.arg,)
+    if isinstance(node, ast.alias):
+        return ((node.asname or node.name).partition(".")[0],)
+    if isinstance(node, ast.Global | ast.Nonlocal):
+        return node.names
+    if isinstance(node, ast.MatchMapping):
+        return (node.rest,) if node.rest else ()
+    name = getattr(node, "name", None)
+    return (name,) if isinstance(name, str) else ()
+
+
+def _first_values(function: _Function) -> Iterator[ast.stmt]:
+    """Yield the assignments of a function that give names their first values, constants, and happen once.
+
+    Nothing can happen in them: no old value goes.
+    """
+    first: dict[str, tuple[int, int]] = {}
+    for node in ast.walk(function):
+        for name in _names_bound_by(node):
+            at = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+            first[name] = min(at, first.get(name, at))
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Assign) and _is_new(node.value):
+            target = node.targets[0]
+            if len(node.targets) == 1 and isinstance(target, ast.Name):
+                if first[target.id] == (target.lineno, target.col_offset):
+                    yield node
+        elif not isinstance(node, _Definition | _Loop):
+            for name in ("body", "orelse", "handlers", "cases"):
+                waiting += getattr(node, name, ())
+
+
+def _is_new(node: ast.expr) -> bool:
+    """Tell whether an expression is a constant, or an empty list or dictionary."""
+    return isinstance(node, ast.Constant) or (
+        (isinstance(node, ast.List) and not node.elts)
+        or (isinstance(node, ast.Dict) and not node.keys)
+    )
+
+
 def _is_future(node: ast.stmt) -> bool:
     return isinstance(node, ast.ImportFrom) and node.module == "__future__" and not node.level
 
 
 def _is_simple(node: ast.stmt) -> bool:
     return not isinstance(node, _Definition | ast.If | _Loop | _With | _Try | ast.Match)
-
-
-def _passes(node: ast.stmt) -> bool:
-    """Tell whether nothing can happen in a statement, so that its line can wait for the next probe."""
-    return isinstance(node, ast.Pass | ast.Global | ast.Nonlocal) or (
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    )
 
 
 def _records_in_test(node: ast.stmt) -> TypeGuard[ast.While]:

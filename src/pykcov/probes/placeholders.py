@@ -39,9 +39,12 @@ class Placeholders:
         self.probes.append(probe)
         return ast.Constant(text_of(len(self.probes) - 1))
 
-    def lines(self, places: Sequence[Any], line: int) -> ast.UnaryOp:
-        """Return an expression that records places and is False."""
-        probe = ast.UnaryOp(ast.Invert(), self.new("lines", *self.place(*places)))
+    def lines(self, places: Sequence[Any], line: int, *, again: bool = False) -> ast.UnaryOp:
+        """Return an expression that records places and is False.
+
+        With `again` the first is recorded only where it is not the last that was.
+        """
+        probe = ast.UnaryOp(ast.Invert(), self.new("lines", *self.place(*places), again))
         return at(line, probe)
 
 

@@ -36,7 +36,7 @@ class Recipe(NamedTuple):
     places: tuple[Any, ...]
     """What has a PC: a line's number, or a key of the code map."""
     probes: tuple[tuple[Any, ...], ...]
-    """By the number of the placeholder: a kind, the number of its first place, how many it has, and more."""
+    """By the number of the placeholder: a kind, and what the probe of that kind is made with."""
     sites: tuple[bytes, ...]
     """Of each code object, in the order of inner_codes(): what add_sites() takes."""
 
@@ -103,7 +103,7 @@ def _begin(code: CodeType, placeholders: Placeholders, source: Source) -> CodeTy
     lines = places.line_table(code, source)
     if lines:
         found.append(next(iter(lines.values())))
-    placeholders.new("lines", *placeholders.place(*found))
+    placeholders.new("lines", *placeholders.place(*found), False)
     return with_prologue(code, text_of(len(placeholders.probes) - 1))
 
 
