@@ -84,8 +84,11 @@ typedef struct {
     PyObject_HEAD
     PlacesObject *places;
     Py_ssize_t first, count; /* of the places' PCs */
-    int again;               /* the first is recorded only where it is not what was recorded last */
+    int flags;
 } ProbeObject;
+
+/* With its last PC a loop begins; with its first one goes on, and that is not recorded where it has just begun. */
+enum { BEGINS = 1, GOES_ON = 2 };
 
 static PyTypeObject ProbeType;
 
@@ -93,8 +96,8 @@ static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
 {
     PyObject *places;
     Py_ssize_t first, count;
-    int again = 0;
-    if (!PyArg_ParseTuple(args, "O!nn|p:Probe", &PlacesType, &places, &first, &count, &again))
+    int flags = 0;
+    if (!PyArg_ParseTuple(args, "O!nn|i:Probe", &PlacesType, &places, &first, &count, &flags))
         return NULL;
     if (first < 0 || count < 1 || first > ((PlacesObject *)places)->n - count)
         return PyErr_Format(PyExc_ValueError, "places from %zd, %zd of them", first, count);
@@ -103,7 +106,7 @@ static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
         p->places = (PlacesObject *)Py_NewRef(places);
         p->first = first;
         p->count = count;
-        p->again = again;
+        p->flags = flags;
     }
     return (PyObject *)p;
 }
@@ -114,10 +117,13 @@ static void probe_free(ProbeObject *p)
     Py_TYPE(p)->tp_free((PyObject *)p);
 }
 
-static inline int is_last(const SinkObject *sink, uint64_t pc)
+/* Tells whether the loop whose line that is has just begun; not twice. */
+static inline int has_begun(SinkObject *sink, uint64_t pc)
 {
-    uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED);
-    return count && count <= sink->capacity && sink->words[count] == pc;
+    if (sink->begun != pc)
+        return 0;
+    sink->begun = 0;
+    return 1;
 }
 
 /* Not the usual case: the task is not known, collects in several areas, or its area is full. */
@@ -139,9 +145,13 @@ static __attribute__((noinline, cold)) PyObject *probe_fire_slowly(ProbeObject *
         SinkObject *sink = task->sinks[i];
         if (!(sink->scope & p->places->mask))
             continue;
-        for (Py_ssize_t j = p->again && is_last(sink, pcs[0]); j < p->count; j++)
+        Py_INCREF(sink); /* what makes room may detach it */
+        for (Py_ssize_t j = p->flags & GOES_ON && has_begun(sink, pcs[0]); j < p->count; j++)
             if (append(sink, pcs[j]) < 0)
                 failed = -1;
+        if (p->flags & BEGINS)
+            sink->begun = pcs[p->count - 1];
+        Py_DECREF(sink);
     }
     if (failed)
         return NULL;
@@ -168,7 +178,7 @@ static PyObject *probe_fire(ProbeObject *p)
             return probe_fire_slowly(p);
         const uint64_t *pcs = places->pcs + p->first;
         uint64_t *to = sink->words + 1 + count;
-        if (p->again && count && to[-1] == pcs[0]) {
+        if (p->flags & GOES_ON && has_begun(sink, pcs[0])) {
             pcs++;
             n--;
         }
@@ -184,6 +194,8 @@ static PyObject *probe_fire(ProbeObject *p)
             break;
         }
         store(sink->words, count + n);
+        if (p->flags & BEGINS)
+            sink->begun = places->pcs[p->first + p->count - 1];
     }
     Py_RETURN_FALSE;
 }

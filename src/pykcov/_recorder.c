@@ -84,6 +84,7 @@ typedef struct {
     PyObject *on_full;  /* on_full(): makes room, or does not; NULL for none */
     int in_full, attached;
     thread_t *thread;
+    uint64_t begun; /* the PC of the loop that has begun last, and has not come to its body yet */
 } SinkObject;
 
 typedef struct {

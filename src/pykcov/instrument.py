@@ -44,9 +44,7 @@ def instrument(
     caller = sys._getframe(2).f_globals.get("__name__")
     late = [name for name in _imported(scope) if name != caller]
     if late:
-        warn(
-            f"instrument: imported before, so event probes record them: {', '.join(sorted(late))}"
-        )
+        warn(f"instrument: imported before, so event probes record them: {', '.join(sorted(late))}")
 
 
 def _imported(scope: Scope) -> Iterable[str]:

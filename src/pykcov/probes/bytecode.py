@@ -12,7 +12,16 @@ from collections.abc import Iterable, Mapping
 from types import CodeType
 from typing import Any, NamedTuple
 
-__all__ = ["Instruction", "Steps", "content_digest", "decode", "handlers", "is_generated", "is_long", "steps"]
+__all__ = [
+    "Instruction",
+    "Steps",
+    "content_digest",
+    "decode",
+    "handlers",
+    "is_generated",
+    "is_long",
+    "steps",
+]
 
 
 def ops(*names: str) -> frozenset[int]:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 import sys
+
 __all__ = ["directory", "load", "store"]
 
 _DIGEST = 32  # bytes
@@ -65,7 +66,9 @@ def store(path: str, status: os.stat_result, variant: object, value: bytes) -> N
 def _entry(path: str, variant: object) -> str:
     """Return the name of the entry for a file, of this Python and of this pykcov."""
     here = os.path.dirname(__file__)
-    made_by = [(s.st_size, s.st_mtime_ns) for s in (os.stat(os.path.join(here, n)) for n in _RECIPE)]
+    made_by = [
+        (s.st_size, s.st_mtime_ns) for s in (os.stat(os.path.join(here, n)) for n in _RECIPE)
+    ]
     key = repr((path, sys.version, sys.implementation.cache_tag, made_by, variant))
     name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     return os.path.join(directory(), name)

@@ -181,9 +181,7 @@ def _pcs(file: _File) -> array[int]:
     source = known.file(path, recipe.digest, recipe.nlines, recipe.changes)
     keys = [place for place in recipe.places if not isinstance(place, int)]
     pcs = dict(zip(keys, known.places(source, keys), strict=True))
-    return array(
-        "Q", [source.base + p if isinstance(p, int) else pcs[p] for p in recipe.places]
-    )
+    return array("Q", [source.base + p if isinstance(p, int) else pcs[p] for p in recipe.places])
 
 
 # -- loading

@@ -31,8 +31,16 @@ if sys.version_info >= (3, 12):
 else:
     from . import settrace as interpreter
 
-__all__ = ["arm", "describe", "disarm", "is_armed", "name", "prepare", "want_branches",
-    "wants_branches"]
+__all__ = [
+    "arm",
+    "describe",
+    "disarm",
+    "is_armed",
+    "name",
+    "prepare",
+    "want_branches",
+    "wants_branches",
+]
 
 log = logging.getLogger("pykcov")
 

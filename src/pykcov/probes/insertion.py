@@ -36,10 +36,15 @@ _PLAIN = {"range", "sorted", "list", "tuple", "set", "frozenset", "dict", "str",
 _AS_PLAIN = {"enumerate", "reversed", "zip"}
 
 
-class _Places(list[Any]):
-    """Places that have happened and wait for a probe. With `again`, the first may have been recorded just before."""
+# Flags of a Probe. A loop begins, with the last place; goes on, with the first: which is not recorded where the
+# loop has just begun.
+_BEGINS, _GOES_ON = 1, 2
 
-    again = False
+
+class _Places(list[Any]):
+    """Places that have happened and wait for a probe."""
+
+    flags = 0
 
 
 @dataclass(slots=True)
@@ -76,7 +81,7 @@ class _Inserter:
         return 0 if line in self.source.docstrings else statement
 
     def statement(self, places: _Places, line: int) -> ast.stmt:
-        return at(line, ast.Expr(self.placeholders.lines(places, line, again=places.again)))
+        return at(line, ast.Expr(self.placeholders.lines(places, line, places.flags)))
 
     def before(self, line: int, value: ast.expr) -> ast.expr:
         """Return an expression that records a line, then has the value of another."""
@@ -131,6 +136,8 @@ class _Inserter:
                 recorded = self.line_of(line)
                 if recorded and recorded != last and not _records_in_test(node):
                     pending.append(recorded)
+                    if isinstance(node, _Loop) and self.is_plain(node):
+                        pending.flags |= _BEGINS
                 last = recorded or last
             if isinstance(node, ast.Continue) and around.header:
                 pending.append(around.header)
@@ -141,7 +148,7 @@ class _Inserter:
             if not _is_simple(node):
                 pending = self.compound(node, around, last, pending)
                 last = 0
-        if not (body and isinstance(body[-1], _JUMPS)):
+        if last not in ending and not (body and isinstance(body[-1], _JUMPS)):
             pending += ending
         if pending:
             done.append(self.statement(pending, NO_LINE))
@@ -170,9 +177,7 @@ class _Inserter:
             return node.decorator_list[0].lineno
         return node.lineno
 
-    def compound(
-        self, node: ast.stmt, around: _Around, line: int, pending: _Places
-    ) -> _Places:
+    def compound(self, node: ast.stmt, around: _Around, line: int, pending: _Places) -> _Places:
         """Insert into what a statement has in it; return what still waits for a probe."""
         if isinstance(node, _Definition):
             self.definition(node)
@@ -211,8 +216,9 @@ class _Inserter:
     def loop(self, node: _Loop, around: _Around, line: int) -> None:
         at_end: _Places | None = None
         if self.is_plain(node):
-            at_start, at_end = _Places([line]), _Places([line])
-            at_start.again = at_end.again = True
+            at_start = _Places([line] if self.line_of(node.body[0].lineno) != line else [])
+            at_end = _Places([line])
+            at_start.flags = at_end.flags = _GOES_ON
             node.body = self.block(node.body, _Around(around.function), line, at_start)
         elif _records_in_test(node):
             node.test = self.before(node.lineno, node.test)

@@ -39,12 +39,9 @@ class Placeholders:
         self.probes.append(probe)
         return ast.Constant(text_of(len(self.probes) - 1))
 
-    def lines(self, places: Sequence[Any], line: int, *, again: bool = False) -> ast.UnaryOp:
-        """Return an expression that records places and is False.
-
-        With `again` the first is recorded only where it is not the last that was.
-        """
-        probe = ast.UnaryOp(ast.Invert(), self.new("lines", *self.place(*places), again))
+    def lines(self, places: Sequence[Any], line: int, flags: int = 0) -> ast.UnaryOp:
+        """Return an expression that records places and is False; `flags` are those of a Probe."""
+        probe = ast.UnaryOp(ast.Invert(), self.new("lines", *self.place(*places), flags))
         return at(line, probe)
 
 

@@ -103,7 +103,7 @@ def _begin(code: CodeType, placeholders: Placeholders, source: Source) -> CodeTy
     lines = places.line_table(code, source)
     if lines:
         found.append(next(iter(lines.values())))
-    placeholders.new("lines", *placeholders.place(*found), False)
+    placeholders.new("lines", *placeholders.place(*found), 0)
     return with_prologue(code, text_of(len(placeholders.probes) - 1))
 
 

@@ -53,7 +53,9 @@ def inner_codes(code: CodeType) -> Iterator[CodeType]:
 
 def find_sites(code: CodeType, numbers: Collection[int]) -> list[Site]:
     """Return the sites of a code object that has placeholders; `numbers` are those that can sleep."""
-    at_const = {i: n for i, value in enumerate(code.co_consts) if (n := number_of(value)) in numbers}
+    at_const = {
+        i: n for i, value in enumerate(code.co_consts) if (n := number_of(value)) in numbers
+    }
     if not at_const:
         return []
     raw = code.co_code
