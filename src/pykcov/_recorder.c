@@ -914,6 +914,8 @@ static PyObject *sinks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
 
 static PyMethodDef methods[] = {
     {"install", (PyCFunction)(void (*)(void))install, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"lock_byte", lock_byte, METH_VARARGS, NULL},
+    {"is_locked", is_locked, METH_VARARGS, NULL},
     {"current_task", current_task, METH_NOARGS, NULL},
     {"refresh", refresh_all, METH_NOARGS, NULL},
     {"rearm", rearm, METH_NOARGS, NULL},

@@ -135,6 +135,12 @@ class Lock:
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
 
+def lock_byte(fd: int, byte: int, shared: bool, /) -> None:
+    """Take a byte of a file for as long as the file is open. BlockingIOError if somebody else has it."""
+
+def is_locked(fd: int, byte: int, /) -> bool:
+    """Tell whether somebody else has a byte of a file."""
+
 def install(
     *,
     task_var: contextvars.ContextVar[Any] = ...,

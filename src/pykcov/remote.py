@@ -7,25 +7,26 @@ sink in the task, so an event goes to all of them; two sections of one device in
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-import threading
+import sys
 import time
-from collections.abc import Callable, Sequence
+from _thread import get_native_id
 from errno import ETIMEDOUT, EUCLEAN
 
 from . import _recorder, abi, area, namespace, probes, registry, task
 from ._recorder import remote
 from .area import Area, FileName, Head, Pool
-from .errors import KcovError, contain, warn
-from .namespace import Lock
+from .errors import KcovError, contain, log, warn
 from .registry import Mode, Word
 from .scope import Scope
 from .task import CommonHandle, Task, quiet
 
-__all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-log = logging.getLogger("pykcov")
+    from .namespace import Lock
+
+__all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
 
 # Words of a section's area that is emptied when it is full: a hundred of them fit into a cache.
 _DRAINED = 1 << 12
@@ -167,8 +168,8 @@ class Session:
 
     def _find_part(self, file: FileName, number: int) -> tuple[FileName, Area] | None:
         """Return one area of a section, by its number; it is parked at most once."""
-        parked = dataclasses.replace(file, number=number, key=self.key)
-        for name in (parked, dataclasses.replace(parked, key=0), parked):
+        parked = FileName(file.pid, file.started, number, self.key)
+        for name in (parked, FileName(file.pid, file.started, number), parked):
             try:
                 return name, Area(self.registry.namespace, str(name))
             except FileNotFoundError:
@@ -247,10 +248,10 @@ class Section:
         file = FileName.parse(before.name) if before is not None else None
         head[Head.AFTER] = file.number if file is not None else 0
         if self.session.area.record_room:
-            head[Head.TID] = threading.get_native_id()
+            head[Head.TID] = get_native_id()
             head[Head.TASK] = self.task.serial
             head[Head.BEGAN] = time.monotonic_ns() if before is None else before.head[Head.BEGAN]
-            name = threading.current_thread().name.encode()[:63].ljust(64, b"\0")
+            name = _thread_name().encode()[:63].ljust(64, b"\0")
             head[Head.THREAD : Head.THREAD + 8] = memoryview(name).cast("Q")
         head[Head.DEVICE] = self.session.key
 
@@ -341,6 +342,13 @@ class Section:
             return False
 
 
+def _thread_name() -> str:
+    threading = sys.modules.get("threading")
+    # A program that has not imported it has no other thread with a name.
+    current = getattr(threading, "current_thread", None)
+    return "MainThread" if current is None else str(current().name)
+
+
 _sessions: dict[int, Session] = {}
 _process = 0
 _the_pool: Pool | None = None
@@ -360,7 +368,7 @@ def add_session(session: Session) -> None:
     _sessions[session.key] = session
 
 
-def session(key: int) -> Session | None:
+def find_session(key: int) -> Session | None:
     """Return what this process knows of a session, None if nothing."""
     return _sessions.get(key)
 
@@ -368,6 +376,19 @@ def session(key: int) -> Session | None:
 def end_session(key: int) -> Session | None:
     """Forget a session whose device is about to be disabled; return it."""
     return _sessions.pop(key, None)
+
+
+def about(scope: Scope, *, branch: bool) -> bytes:
+    """Return what the sections of other processes have to know of a device: the description in its area."""
+    return (b"branch" if branch else b"lines") + b"\0" + scope.to_bytes()
+
+
+def _read_about(text: bytes) -> tuple[bool, Scope]:
+    """Return ``(branch, scope)``. Raises ValueError for what about() has not written."""
+    kind, _, scope = text.partition(b"\0")
+    if kind not in (b"branch", b"lines"):
+        raise ValueError(f"what it is for is not there: {kind!r:.100}")
+    return kind == b"branch", Scope.from_bytes(scope)
 
 
 def _join(key: int) -> Session | None:
@@ -384,11 +405,10 @@ def _join(key: int) -> Session | None:
         return None
     try:
         device_area = Area(shared.namespace, registry.area_name(slot[Word.FILE]))
-        about = device_area.about
-        scope, branch = Scope.from_json(about["scope"]), bool(about["branch"])
+        branch, scope = _read_about(device_area.about)
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise KcovError(EUCLEAN, f"area of device {number} is damaged: {error}") from None
     session = Session(key, device_area, scope, branch=branch, is_own=False)
     _recorder.add(slot[Word.JOINED :], 1)
@@ -479,10 +499,10 @@ def remote_stop() -> None:
                 raise
 
 
-@task.quietly
 def adopt() -> None:
     """Make the current task known. Called when code of it runs that somebody may want."""
-    task.current()
+    with quiet:
+        task.current()
 
 
 def _follow() -> None:

@@ -15,26 +15,29 @@ or a template's name, is recorded unless ``source`` says what is, and where a pa
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import os
-import re
-import site
 import sys
-import sysconfig
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
 
 from .errors import warn
+from .late import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Iterable, Sequence
+    from types import ModuleType
+    from typing import NoReturn
 
 __all__ = ["Scope"]
 
+_PARTS = ("directories", "packages", "unresolved", "include", "omit")
+
 _ANSWERS = 10_000  # remembered; names like those of IPython's cells have no end
+_OWN = os.path.dirname(os.path.realpath(__file__))
+# Where the standard library is, but for what a distribution may have put elsewhere: _library() has all.
+_LIBRARY = os.path.realpath(os.path.dirname(os.__file__))
 
 
-@dataclass(frozen=True, slots=True, init=False)
 class Scope:
     """One choice of files. Equal choices are equal and have the same hash, whatever process made them.
 
@@ -42,6 +45,11 @@ class Scope:
     imported for that. Raises TypeError for what is not strings, ValueError for a path that is no directory or Python
     file, and for a pattern that means nothing.
     """
+
+    __slots__ = (
+        "_answers", "_hash", "_include", "_omit", "directories", "include", "omit", "packages",
+        "unresolved",
+    )  # fmt: skip
 
     directories: tuple[str, ...]
     """Of ``source``: directories and files, with no symbolic link in them."""
@@ -51,10 +59,10 @@ class Scope:
     """Of ``source``: names of modules that were not found. They match what is imported by that name later."""
     include: tuple[str, ...]
     omit: tuple[str, ...]
-    _include: re.Pattern[str] | None = field(compare=False, repr=False)
-    _omit: re.Pattern[str] | None = field(compare=False, repr=False)
-    _answers: dict[str, bool] = field(compare=False, repr=False)
-    _hash: int = field(compare=False, repr=False)
+    _include: re.Pattern[str] | None
+    _omit: re.Pattern[str] | None
+    _answers: dict[str, bool]
+    _hash: int
 
     def __init__(
         self,
@@ -84,36 +92,59 @@ class Scope:
         )
 
     def _set(self, *parts: Sequence[str]) -> None:
-        names = ("directories", "packages", "unresolved", "include", "omit")
-        for name, part in zip(names, parts, strict=True):
+        for name, part in zip(_PARTS, parts, strict=True):
             object.__setattr__(self, name, tuple(part))
         object.__setattr__(self, "_include", _compile("include", self.include))
         object.__setattr__(self, "_omit", _compile("omit", self.omit))
         object.__setattr__(self, "_answers", {})
-        object.__setattr__(self, "_hash", hash(tuple(getattr(self, name) for name in names)))
+        object.__setattr__(self, "_hash", hash(self._parts()))
+
+    def _parts(self) -> tuple[tuple[str, ...], ...]:
+        return self.directories, self.packages, self.unresolved, self.include, self.omit
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a scope does not change: {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return self._parts() == other._parts() if isinstance(other, Scope) else NotImplemented
 
     def __hash__(self) -> int:
         """Return what was computed once: every section asks."""
         return self._hash
 
-    def to_json(self) -> list[list[str]]:
-        """Return what from_json() takes. It means the same in a process in another directory."""
-        parts = (self.directories, self.packages, self.unresolved, self.include, self.omit)
-        return [list(part) for part in parts]
+    def __repr__(self) -> str:
+        parts = (f"{name}={part!r}" for name, part in zip(_PARTS, self._parts(), strict=True))
+        return f"Scope({', '.join(parts)})"
+
+    def to_bytes(self) -> bytes:
+        """Return what from_bytes() takes. It means the same in a process in another directory."""
+        texts = (
+            name[0] + text
+            for name, part in zip(_PARTS, self._parts(), strict=True)
+            for text in part
+        )
+        return "\0".join(texts).encode("utf-8", "surrogatepass")
 
     @classmethod
-    def from_json(cls, value: Any) -> Scope:
-        """Return the scope that to_json() was called on. Raises ValueError if it was not one."""
-        if (
-            not isinstance(value, list)
-            or len(value) != 5
-            or not all(isinstance(part, list) for part in value)
-            or not all(isinstance(text, str) for part in value for text in part)
-        ):
-            raise ValueError(f"no scope: {value!r:.200}")
+    def from_bytes(cls, value: bytes) -> Scope:
+        """Return the scope that to_bytes() was called on. Raises ValueError if it was not one."""
+        parts: dict[str, list[str]] = {name[0]: [] for name in _PARTS}
+        for text in value.decode("utf-8", "surrogatepass").split("\0") if value else ():
+            if text[:1] not in parts or not text[1:]:
+                raise ValueError(f"no scope: {text!r:.200}")
+            parts[text[0]].append(text[1:])
         self = cls.__new__(cls)
-        self._set(*value)
+        self._set(*parts.values())
         return self
+
+    def has_library(self) -> bool:
+        """Tell whether files of the standard library may be in it; True in case of doubt."""
+        if self.directories or self.packages or self.unresolved:
+            places = (*self.directories, *self.packages)
+            return bool(self.unresolved) or any(
+                _below(place, (_LIBRARY,)) or _below(_LIBRARY, (place,)) for place in places
+            )
+        return any(_may_be_below(pattern, _LIBRARY + "/") for pattern in self.include)
 
     def contains(self, filename: str) -> bool:
         """Tell whether code of that ``co_filename`` is recorded. The first answer is kept."""
@@ -128,7 +159,7 @@ class Scope:
         if not filename or filename.startswith("<frozen "):
             return False
         path = _file(filename)
-        if path and _below(path, _own()):
+        if path and _below(path, (_OWN,)):
             return False
         if self.directories or self.packages or self.unresolved:
             if not path or not self._has(path):
@@ -136,7 +167,9 @@ class Scope:
         elif self._include is not None:
             if not _matches(self._include, filename, path):
                 return False
-        elif path and (_is_installed(path) or _below(path, _library())):
+        elif path and (
+            _below(path, (_LIBRARY,)) or _is_installed(path) or _below(path, _library())
+        ):
             return False
         return self._omit is None or not _matches(self._omit, filename, path)
 
@@ -166,6 +199,8 @@ def _strings(what: str, values: str | Iterable[str]) -> list[str]:
             raise TypeError(f"{what}: {value!r:.200} is not a text")
         if not value:
             raise ValueError(f"{what}: '' is not a text")
+        if "\0" in value:
+            raise ValueError(f"{what}: {value!r:.200} has a null character, and no file's name has")
     return [str(value) for value in found]
 
 
@@ -185,13 +220,13 @@ def _find_module(name: str) -> list[str]:
     """Return the directories of a package, or the file of a module; nothing of it is imported."""
     first, *rest = name.split(".")
     try:
-        spec = importlib.util.find_spec(first)
+        spec = load("importlib.util").find_spec(first)
         for i in range(len(rest)):
             if spec is None or not spec.submodule_search_locations:
                 return []
             full = ".".join([first, *rest[: i + 1]])
             where = list(spec.submodule_search_locations)
-            spec = importlib.machinery.PathFinder.find_spec(full, where)
+            spec = load("importlib.machinery").PathFinder.find_spec(full, where)
     except Exception:  # ValueError if it has no spec, like __main__; any, of somebody's import hook
         return []
     if spec is None:
@@ -243,37 +278,36 @@ def _below(path: str, places: tuple[str, ...]) -> bool:
 def _is_installed(path: str) -> bool:
     """Tell whether a path belongs to an installed package, of this Python or another."""
     parts = path.split("/")
-    return (
-        "site-packages" in parts
-        or "dist-packages" in parts
-        or _below(path, _installed(tuple(sys.path)))
-    )
+    return "site-packages" in parts or "dist-packages" in parts or _below(path, _installed())
 
 
-@cache
-def _own() -> tuple[str, ...]:
-    return (os.path.dirname(os.path.realpath(__file__)),)
-
-
-@cache
-def _installed(sys_path: tuple[str, ...]) -> tuple[str, ...]:
+def _installed() -> tuple[str, ...]:
     """Return where packages and their scripts are installed: of all schemes, and in virtual environments."""
-    paths = _scheme_paths("purelib", "platlib", "scripts")
-    paths.update(site.getsitepackages())
-    paths.add(site.getusersitepackages())
-    paths.update(entry for entry in sys_path if entry and _is_in_environment(entry))
-    return tuple(sorted({os.path.realpath(path) for path in paths if path}))
+    key = tuple(sys.path)
+    if key not in _known:
+        site = load("site")
+        paths = _scheme_paths("purelib", "platlib", "scripts")
+        paths.update(site.getsitepackages())
+        paths.add(site.getusersitepackages())
+        paths.update(entry for entry in key if entry and _is_in_environment(entry))
+        _known[key] = tuple(sorted({os.path.realpath(path) for path in paths if path}))
+    return _known[key]
 
 
-@cache
 def _library() -> tuple[str, ...]:
     """Return where the standard library is."""
-    paths = _scheme_paths("stdlib", "platstdlib")
-    paths.add(os.path.dirname(os.__file__))
-    return tuple(sorted({os.path.realpath(path) for path in paths if path}))
+    if () not in _known:
+        paths = _scheme_paths("stdlib", "platstdlib")
+        _known[()] = (_LIBRARY, *sorted({os.path.realpath(path) for path in paths if path}))
+    return _known[()]
+
+
+# By sys.path what is installed, by () where the standard library is.
+_known: dict[tuple[str, ...], tuple[str, ...]] = {}
 
 
 def _scheme_paths(*names: str) -> set[str]:
+    sysconfig = load("sysconfig")
     found: set[str] = set()
     for scheme in sysconfig.get_scheme_names():
         paths = sysconfig.get_paths(scheme)
@@ -295,7 +329,7 @@ def _is_in_environment(path: str) -> bool:
 
 # -- patterns
 
-_TOKEN = re.compile(
+_TOKEN = (
     r"(?P<wrong>\*\*\*+|(?<=[^/])\*\*+|\*\*+(?=[^/*])|\*\*/\*\*)"
     r"|(?P<any>^\*+/|\*\*/)|(?P<below>/\*+$)|(?P<star>\*)|(?P<one>\?)|(?P<set>\[[^\]]+\])|(?s:.)"
 )
@@ -318,6 +352,17 @@ def _absolute(patterns: list[str]) -> list[str]:
     return list(found)
 
 
+def _may_be_below(pattern: str, directory: str) -> bool:
+    """Tell whether a pattern may match what is in a directory: by its beginning."""
+    if "/" not in pattern:
+        return True
+    plain = len(pattern)
+    for wildcard in "*?[":
+        plain = min(plain, pattern.find(wildcard) % (len(pattern) + 1))
+    begin = pattern[:plain]
+    return begin.startswith(directory) or directory.startswith(begin)
+
+
 def _matches(patterns: re.Pattern[str], filename: str, path: str) -> bool:
     names = {filename, path, os.path.abspath(filename)} if path else {filename}
     return any(patterns.fullmatch(name) for name in names)
@@ -326,17 +371,20 @@ def _matches(patterns: re.Pattern[str], filename: str, path: str) -> bool:
 def _compile(what: str, patterns: tuple[str, ...]) -> re.Pattern[str] | None:
     if not patterns:
         return None
+    regex = load("re")
     try:
-        return re.compile("|".join(map(_regex, patterns)), re.DOTALL)
-    except (re.error, ValueError) as error:
+        text = "|".join(_regex(regex, pattern) for pattern in patterns)
+        compiled: re.Pattern[str] = regex.compile(text, regex.DOTALL)
+    except (regex.error, ValueError) as error:
         raise ValueError(f"{what}: {error}") from None
+    return compiled
 
 
-def _regex(pattern: str) -> str:
+def _regex(re: ModuleType, pattern: str) -> str:
     if "/" not in pattern and not pattern.startswith("<"):
         pattern = "**/" + pattern
     parts = []
-    for token in _TOKEN.finditer(pattern):
+    for token in re.finditer(_TOKEN, pattern):
         kind = token.lastgroup
         if kind is None:
             parts.append(re.escape(token[0]))

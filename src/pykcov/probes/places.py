@@ -21,7 +21,6 @@ from .bytecode import (
     content_digest,
     decode,
     handlers,
-    is_long,
     ops,
     steps,
 )
@@ -30,7 +29,7 @@ from .source import Source, analyse, read_source
 
 __all__ = [
     "Arm", "Arms", "Branch", "Source", "Steps", "analyse", "arms", "content_digest", "entry",
-    "is_long", "line_table", "read_source", "steps",
+    "line_table", "read_source", "steps",
 ]  # fmt: skip
 
 
