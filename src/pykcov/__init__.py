@@ -7,11 +7,12 @@ A map of this folder:
     task        the current task, what it inherits       collect     collect(): all of it in one `with`
     area        buffers of words, and their pool         registry    handle -> device, for all processes
     namespace   the shared files                         codemap     source file <-> PCs
-    probes      an event becomes a PC                    scope       source=, include=, omit=
-    trace       the result                               symbolize   PC -> Location
+    gathering   what sections of others have left        scope       which files; choices: source=, include=, omit=
+    probes      an event becomes a PC                    symbolize   PC -> Location
+    trace       the result                               inventory   what `pykcov doctor` shows
     reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
-    late        what is imported when it is needed       inventory   what `pykcov doctor` shows
+    late        what is imported when it is needed
 
 `_recorder` is the hot path, in C: is this task collecting, append, count what did not fit.
 """

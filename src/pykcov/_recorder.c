@@ -148,7 +148,7 @@ static int is_alive(PyObject *reference)
 static TaskObject *own_task(PyThreadState *ts)
 {
     PyObject *value = NULL;
-    if (!state.task_var || PyContextVar_Get(state.task_var, NULL, &value) < 0 || !value) {
+    if (PyContextVar_Get(state.task_var, NULL, &value) < 0 || !value) {
         PyErr_Clear();
         return NULL;
     }
@@ -165,7 +165,7 @@ static TaskObject *own_task(PyThreadState *ts)
 static int follows(void)
 {
     PyObject *value = NULL;
-    if (!state.inherited_var || PyContextVar_Get(state.inherited_var, NULL, &value) < 0 || !value) {
+    if (PyContextVar_Get(state.inherited_var, NULL, &value) < 0 || !value) {
         PyErr_Clear();
         return 0;
     }
@@ -873,15 +873,14 @@ static PyObject *add(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"task_var", "inherited_var", "adopt",   "discover", "idle",
-                            "find",     "enter",         "leave",   "contain",  "disable", NULL};
-    PyObject *new[10] = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
-                                     &new[5], &new[6], &new[7], &new[8], &new[9]))
+    static char *names[] = {"adopt", "discover", "idle", "find", "enter", "leave", "contain", "disable", NULL};
+    PyObject *new[8] = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
+                                     &new[5], &new[6], &new[7]))
         return NULL;
-    PyObject **slots[] = {&state.task_var, &state.inherited_var, &state.adopt, &state.discover, &state.idle,
-                          &state.find,     &state.enter,         &state.leave, &state.contain,  &state.disable};
-    for (int i = 0; i < 10; i++)
+    PyObject **slots[] = {&state.adopt, &state.discover, &state.idle,    &state.find,
+                          &state.enter, &state.leave,    &state.contain, &state.disable};
+    for (int i = 0; i < 8; i++)
         if (new[i])
             Py_XSETREF(*slots[i], Py_NewRef(new[i]));
     Py_RETURN_NONE;
@@ -949,6 +948,10 @@ PyMODINIT_FUNC PyInit__recorder(void)
                  {"Inherited", &InheritedType}, {"remote", &RemoteType}, {"Quiet", &QuietType}, {"Around", &AroundType}, {"Lock", &LockType} PROBE_TYPES};
     PyObject *m = PyModule_Create(&module);
     if (!m)
+        return NULL;
+    state.task_var = PyContextVar_New("pykcov task", NULL);
+    state.inherited_var = PyContextVar_New("pykcov inherited", Py_None);
+    if (!state.task_var || !state.inherited_var || PyModule_AddObjectRef(m, "inherited_var", state.inherited_var) < 0)
         return NULL;
     state.extra = REQUEST_EXTRA(drop_unit);
     if (state.extra < 0) {

@@ -87,6 +87,9 @@ class Inherited:
     def end(self) -> None:
         """Let it be in force no more: its session is over."""
 
+inherited_var: contextvars.ContextVar[Inherited | None]
+"""What a context inherited and its copies do, or None."""
+
 @final
 class remote:
     """A context manager: the block is a section that works for whoever enabled ``handle``."""
@@ -143,8 +146,6 @@ def is_locked(fd: int, byte: int, /) -> bool:
 
 def install(
     *,
-    task_var: contextvars.ContextVar[Any] = ...,
-    inherited_var: contextvars.ContextVar[Inherited | None] = ...,
     adopt: Callable[[], object] = ...,
     discover: Callable[[types.CodeType], Unit] = ...,
     idle: Callable[[], object] = ...,

@@ -7,8 +7,6 @@ memory costs more than filling it.
 
 from __future__ import annotations
 
-import itertools
-
 from .namespace import this_process, words_of
 
 TYPE_CHECKING = False
@@ -162,7 +160,7 @@ class Pool:
         self._namespace = namespace
         self._free: dict[int, list[Area]] = {}
         self._waiting = 0
-        self._numbers = itertools.count(1)
+        self._numbers = iter(range(1, 1 << 40))  # itertools.count(), which is 20 types
         self._process = this_process()
 
     def get(self, size: int) -> Area:

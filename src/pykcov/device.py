@@ -17,6 +17,7 @@ from . import _recorder, abi, carry, namespace, probes, registry, task
 from .abi import TRACE_CMP, TRACE_PC
 from .area import Area
 from .errors import KcovError, log
+from .gathering import gather
 from .namespace import this_process
 from .reading import read_area
 from .registry import Mode, Word, mode_name
@@ -257,7 +258,7 @@ class Device:
         if session is not None:
             for section in list(session.sections):
                 section.flush()
-            session.gather(live=True)
+            gather(session, live=True)
 
     @quietly
     def trace(self) -> Trace:
@@ -274,7 +275,7 @@ class Device:
         with self._lock:
             session = find_session(self._key())
             if session is not None:
-                session.gather(live=False)
+                gather(session, live=False)
             return read_area(self._get_area(), self.dropped)
 
     @quietly
@@ -349,7 +350,7 @@ class Device:
             if session is not None:
                 for section in list(session.sections):
                     section.finish()
-                session.gather(live=True)
+                gather(session, live=True)
             self._disable(None)
 
     def _pass_on(self, *, follow: bool) -> task.Token:
@@ -419,7 +420,7 @@ class Device:
         with self._lock:
             session = find_session(self._key())
             if session is not None:
-                session.gather(live=False)
+                gather(session, live=False)
             if self._sink is not None and owner is not None:
                 owner.detach(self._sink)
                 self._sink = None

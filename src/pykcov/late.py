@@ -37,8 +37,6 @@ def load(name: str) -> ModuleType:
     me = get_ident()
     if me in _loading:
         return _import(name)
-    if _Finder not in sys.meta_path:
-        sys.meta_path.insert(0, _Finder)
     before = set(sys.modules)
     _loading.add(me)
     try:
@@ -81,6 +79,10 @@ class _Finder:
             if (spec := finder.find_spec(name)) is not None:
                 return spec
         return PathFinder.find_spec(name, _path)
+
+
+# Before carry's own, which puts the carriers into what this one finds.
+sys.meta_path.insert(0, _Finder)
 
 
 def give_way(entries: Sequence[str], modules: Iterable[str]) -> None:

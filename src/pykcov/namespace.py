@@ -119,14 +119,16 @@ class Namespace:
 
     def _live(self) -> None:
         """Take the byte that tells others that this process is alive."""
-        _recorder.lock_byte(self.lock_fd, _alive_byte(*this_process()), False)
+        _recorder.lock_byte(self.lock_fd, alive_byte(*this_process()), False)
 
     def is_alive(self, pid: int, started: int) -> bool:
         """Tell whether the process that this_process() named so uses this namespace. A dead one never does."""
-        if (pid, started) == this_process():
-            return True
+        return (pid, started) == this_process() or self.is_held(alive_byte(pid, started))
+
+    def is_held(self, byte: int) -> bool:
+        """Tell whether another process holds an alive_byte()."""
         try:
-            return _recorder.is_locked(self.lock_fd, _alive_byte(pid, started))
+            return _recorder.is_locked(self.lock_fd, byte)
         except OSError:  # this process has left
             return False
 
@@ -290,7 +292,8 @@ def words_of(mapped: mmap.mmap) -> memoryview:
     return memoryview(mapped)[: len(mapped) // 8 * 8].cast("Q")
 
 
-def _alive_byte(pid: int, started: int) -> int:
+def alive_byte(pid: int, started: int) -> int:
+    """Return the byte of the lock file that a process holds while it lives."""
     return _ALIVE | (pid & 0x3FFFFF) << 40 | (started & _STARTED)
 
 

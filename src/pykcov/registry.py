@@ -182,12 +182,15 @@ class Registry:
             words[Word.OWNER_PID], words[Word.OWNER_STARTED]
         )
 
+    def listener(self, words: memoryview) -> tuple[int, int]:
+        """Return the process that enabled the device of this slot, as this_process() names it."""
+        if words[Word.OWNER_PID]:
+            return words[Word.OWNER_PID], words[Word.OWNER_STARTED]
+        return words[Word.OPENER_PID], words[Word.OPENER_STARTED]  # a collect() has no owner
+
     def is_deserted(self, words: memoryview) -> bool:
         """Tell whether the process that enabled the device of this slot is dead: kcov_task_exit of all its tasks."""
-        pid, started = words[Word.OWNER_PID], words[Word.OWNER_STARTED]
-        if not pid:  # a collect() has no owner
-            pid, started = words[Word.OPENER_PID], words[Word.OPENER_STARTED]
-        return not self.namespace.is_alive(pid, started)
+        return not self.namespace.is_alive(*self.listener(words))
 
     def reap(self, number: int) -> None:
         """Take from dead processes what they had: the device, or if another one has it open, the handles."""

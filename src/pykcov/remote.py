@@ -30,15 +30,14 @@ __all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
 
 # Words of a section's area that is emptied when it is full: a hundred of them fit into a cache.
 _DRAINED = 1 << 12
-_PARTS = 1 << 16  # of one section
 
 
 class Session:
     """What this process knows of one session of one device: where a section's words go."""
 
     __slots__ = (
-        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "is_own", "key", "lock",
-        "pool", "registry", "scope", "sections", "sequence", "slot", "slot_number",
+        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "is_own", "key",
+        "listener", "lock", "pool", "registry", "scope", "sections", "sequence", "slot", "slot_number",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +64,10 @@ class Session:
         self.scope = scope
         self.branch = branch
         self.is_own = is_own  # this process enabled the device
+        listener = self.registry.listener(self.slot)
+        is_here = is_own or listener == namespace.this_process()
+        # The byte that it holds while it lives: every section looks. 0: it is this process.
+        self.listener = 0 if is_here else namespace.alive_byte(*listener)
         # Makes room in the device's area: only collect() has that, in the process that collects. Others park.
         self.drain = drain
         self.drained = bool(self.slot[Word.DRAINED])
@@ -78,7 +81,7 @@ class Session:
 
     def is_deserted(self) -> bool:
         """Tell whether the process that listens has died; then what it had is given back."""
-        if self.is_own or not self.registry.is_deserted(self.slot):
+        if not self.listener or self.registry.namespace.is_held(self.listener):
             return False
         self.registry.reap(self.slot_number)
         return True
@@ -99,7 +102,7 @@ class Session:
                 if ends:
                     head[Head.DEVICE] = 0
                 return True
-            self._close_record()
+            self.close_record()
             if self.drain is not None and self.area.head[Head.RECORDED] >= self.area.record_room:
                 self.drain()
             while True:
@@ -107,7 +110,7 @@ class Session:
                 # Before: who is killed in the middle leaves no words that are nobody's.
                 self._open_record(head, start)
                 moved, left = _recorder.move(to, capacity, source.words, head, self.key, 1)
-                self._close_record()
+                self.close_record()
                 if not left or self.drain is None or not start + moved:
                     break
                 self.drain()
@@ -117,64 +120,6 @@ class Session:
             if ends:
                 head[Head.DEVICE] = 0
             return True
-
-    def gather(self, *, live: bool) -> None:
-        """Take what other processes' sections have recorded: what is parked, what the dead have left.
-
-        With ``live`` also what sections that are open have so far. Raises KcovError as take() does.
-        """
-        space = self.registry.namespace
-        me = namespace.this_process()
-        with self.lock:
-            if not (self.is_own and self.slot[Word.JOINED]):
-                return
-            self._close_record()
-            # Twice: a file that got its other name while the directory was read may be missing in one of them.
-            names = dict.fromkeys([*space.names(), *space.names()])
-            found = [file for name in names if (file := FileName.parse(name))]
-            # What a section has parked comes before what it has now.
-            for file in sorted(found, key=lambda f: (not f.key, f.number)):
-                if file.key not in (0, self.key):
-                    continue
-                if not file.key and (file.pid, file.started) == me:
-                    continue
-                is_dead = not space.is_alive(file.pid, file.started)
-                if file.key or live or is_dead:
-                    self._take_parts(file, is_dead=is_dead)
-
-    def _take_parts(self, file: FileName, *, is_dead: bool) -> None:
-        """Take an area that a section has filled or is filling, after those that it filled before."""
-        space = self.registry.namespace
-        parts: list[tuple[FileName, Area]] = []
-        number = file.number
-        try:
-            while number and len(parts) < _PARTS:
-                part = self._find_part(file, number)
-                if part is None:
-                    break
-                parts.append(part)
-                number = part[1].head[Head.AFTER]
-            for found, area in reversed(parts):
-                if area.head[Head.DEVICE] == self.key:
-                    self.take(area, ends=is_dead)
-                if found.key or (is_dead and not self.registry.is_needed(str(found))):
-                    space.unlink(str(found))
-                elif found.number != file.number and not is_dead:
-                    break  # it is about to be parked, and may have more by then
-        except KcovError as error:
-            log.debug("gather: %s", error)
-            if is_dead and not self.registry.is_needed(str(file)):
-                space.unlink(str(file))
-
-    def _find_part(self, file: FileName, number: int) -> tuple[FileName, Area] | None:
-        """Return one area of a section, by its number; it is parked at most once."""
-        parked = FileName(file.pid, file.started, number, self.key)
-        for name in (parked, FileName(file.pid, file.started, number), parked):
-            try:
-                return name, Area(self.registry.namespace, str(name))
-            except FileNotFoundError:
-                pass
-        return None
 
     def _open_record(self, source: memoryview, start: int) -> None:
         """Write the section record of what is about to be moved, behind those that count."""
@@ -191,7 +136,7 @@ class Session:
         record[8:] = source[Head.THREAD : Head.THREAD + 8]
         self.area.head[Head.OPEN] = number + 1
 
-    def _close_record(self) -> None:
+    def close_record(self) -> None:
         """Let the record count that was opened last, if words have come since; also for one who was killed."""
         head = self.area.head
         number = head[Head.RECORDED]

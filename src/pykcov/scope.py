@@ -25,7 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
     from collections.abc import Iterable, Sequence
-    from types import ModuleType
     from typing import NoReturn
 
 __all__ = ["Scope"]
@@ -34,6 +33,7 @@ _PARTS = ("directories", "packages", "unresolved", "include", "omit")
 
 _ANSWERS = 10_000  # remembered; names like those of IPython's cells have no end
 _OWN = os.path.dirname(os.path.realpath(__file__))
+_NEVER = (os.path.dirname(__file__), _OWN)
 # Where the standard library is, but for what a distribution may have put elsewhere: _library() has all.
 _LIBRARY = os.path.realpath(os.path.dirname(os.__file__))
 
@@ -70,13 +70,14 @@ class Scope:
         include: str | Iterable[str] = (),
         omit: str | Iterable[str] = (),
     ) -> None:
+        choices = load("pykcov.choices")
         directories: list[str] = []
         packages: list[str] = []
         unresolved: list[str] = []
-        for name in _strings("source", source):
-            if path := _directory(name):
+        for name in choices.strings("source", source):
+            if path := choices.directory(name):
                 directories.append(path)
-            elif places := _find_module(name):
+            elif places := choices.find_module(name):
                 packages += places
             else:
                 unresolved.append(name)
@@ -87,15 +88,17 @@ class Scope:
             directories,
             packages,
             unresolved,
-            _absolute(_strings("include", include)),
-            _absolute(_strings("omit", omit)),
+            choices.absolute(choices.strings("include", include)),
+            choices.absolute(choices.strings("omit", omit)),
         )
 
     def _set(self, *parts: Sequence[str]) -> None:
         for name, part in zip(_PARTS, parts, strict=True):
             object.__setattr__(self, name, tuple(part))
-        object.__setattr__(self, "_include", _compile("include", self.include))
-        object.__setattr__(self, "_omit", _compile("omit", self.omit))
+        for name in ("include", "omit"):
+            patterns = getattr(self, name)
+            compiled = load("pykcov.choices").compile_patterns(name, patterns) if patterns else None
+            object.__setattr__(self, f"_{name}", compiled)
         object.__setattr__(self, "_answers", {})
         object.__setattr__(self, "_hash", hash(self._parts()))
 
@@ -156,7 +159,7 @@ class Scope:
         return answer
 
     def _decide(self, filename: str) -> bool:
-        if not filename or filename.startswith("<frozen "):
+        if not filename or filename.startswith("<frozen ") or self._is_library(filename):
             return False
         path = _file(filename)
         if path and _below(path, (_OWN,)):
@@ -173,6 +176,16 @@ class Scope:
             return False
         return self._omit is None or not _matches(self._omit, filename, path)
 
+    def _is_library(self, filename: str) -> bool:
+        """Tell by its name alone that a file is of the library, or of ours, and not in this scope: usual and fast."""
+        if _below(filename, _NEVER):
+            return True
+        return (
+            _below(filename, (_LIBRARY,))
+            and "-packages/" not in filename  # installed, or a link to what is not
+            and not self.has_library()
+        )
+
     def _has(self, path: str) -> bool:
         """Tell whether ``source`` has a file."""
         if _below(path, self.packages) or any(_is_module(path, name) for name in self.unresolved):
@@ -181,61 +194,6 @@ class Scope:
             _below(path, (place,)) and (_is_installed(place) or not _is_installed(path))
             for place in self.directories
         )
-
-
-# -- what source= names
-
-
-def _strings(what: str, values: str | Iterable[str]) -> list[str]:
-    if isinstance(values, str):
-        values = [values]
-    found: list[object] = []
-    try:
-        found += [os.fspath(value) for value in values]
-    except TypeError:
-        raise TypeError(f"{what}: {values!r:.200} is not a list of strings") from None
-    for value in found:
-        if not isinstance(value, str):
-            raise TypeError(f"{what}: {value!r:.200} is not a text")
-        if not value:
-            raise ValueError(f"{what}: '' is not a text")
-        if "\0" in value:
-            raise ValueError(f"{what}: {value!r:.200} has a null character, and no file's name has")
-    return [str(value) for value in found]
-
-
-def _directory(name: str) -> str:
-    """Return the real path of a directory or Python file that is there, '' for the name of a module."""
-    if os.path.isdir(name) or (name.endswith(".py") and os.path.isfile(name)):
-        path = os.path.realpath(name)
-        if path == os.path.dirname(path):
-            raise ValueError(f"source: {name!r} is the root of the file system")
-        return path
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise ValueError(f"source: {name!r} is no directory, no Python file, and no module's name")
-    return ""
-
-
-def _find_module(name: str) -> list[str]:
-    """Return the directories of a package, or the file of a module; nothing of it is imported."""
-    first, *rest = name.split(".")
-    try:
-        spec = load("importlib.util").find_spec(first)
-        for i in range(len(rest)):
-            if spec is None or not spec.submodule_search_locations:
-                return []
-            full = ".".join([first, *rest[: i + 1]])
-            where = list(spec.submodule_search_locations)
-            spec = load("importlib.machinery").PathFinder.find_spec(full, where)
-    except Exception:  # ValueError if it has no spec, like __main__; any, of somebody's import hook
-        return []
-    if spec is None:
-        return []
-    if spec.submodule_search_locations:
-        return [os.path.realpath(place) for place in spec.submodule_search_locations]
-    if spec.has_location and spec.origin:
-        return [os.path.realpath(spec.origin)]
-    return []
 
 
 def _is_module(path: str, name: str) -> bool:
@@ -329,28 +287,6 @@ def _is_in_environment(path: str) -> bool:
 
 # -- patterns
 
-_TOKEN = (
-    r"(?P<wrong>\*\*\*+|(?<=[^/])\*\*+|\*\*+(?=[^/*])|\*\*/\*\*)"
-    r"|(?P<any>^\*+/|\*\*/)|(?P<below>/\*+$)|(?P<star>\*)|(?P<one>\?)|(?P<set>\[[^\]]+\])|(?s:.)"
-)
-_MEANS = {"any": "(?:.*/)?", "below": "/.*", "star": "[^/]*", "one": "[^/]"}
-
-
-def _absolute(patterns: list[str]) -> list[str]:
-    """Make patterns absolute, but those that have no directory, or begin with a wildcard.
-
-    One that ends with a ``/`` means all that is in that directory. One with a symbolic link means what that
-    leads to as well: a file's name may have either.
-    """
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        if "/" not in pattern or pattern.startswith(("*", "?", "<")):
-            found[pattern] = None
-        else:
-            path = os.path.abspath(pattern) + ("/*" if pattern.endswith("/") else "")
-            found[path] = found[os.path.realpath(path)] = None
-    return list(found)
-
 
 def _may_be_below(pattern: str, directory: str) -> bool:
     """Tell whether a pattern may match what is in a directory: by its beginning."""
@@ -366,34 +302,3 @@ def _may_be_below(pattern: str, directory: str) -> bool:
 def _matches(patterns: re.Pattern[str], filename: str, path: str) -> bool:
     names = {filename, path, os.path.abspath(filename)} if path else {filename}
     return any(patterns.fullmatch(name) for name in names)
-
-
-def _compile(what: str, patterns: tuple[str, ...]) -> re.Pattern[str] | None:
-    if not patterns:
-        return None
-    regex = load("re")
-    try:
-        text = "|".join(_regex(regex, pattern) for pattern in patterns)
-        compiled: re.Pattern[str] = regex.compile(text, regex.DOTALL)
-    except (regex.error, ValueError) as error:
-        raise ValueError(f"{what}: {error}") from None
-    return compiled
-
-
-def _regex(re: ModuleType, pattern: str) -> str:
-    if "/" not in pattern and not pattern.startswith("<"):
-        pattern = "**/" + pattern
-    parts = []
-    for token in re.finditer(_TOKEN, pattern):
-        kind = token.lastgroup
-        if kind is None:
-            parts.append(re.escape(token[0]))
-        elif kind == "wrong":
-            raise ValueError(f"{token[0]!r} in {pattern!r} means nothing")
-        elif kind == "set":
-            parts.append(
-                "[" + token[0][1:-1].replace("!", "^", 1) + "]" if token[0][1] == "!" else token[0]
-            )
-        else:
-            parts.append(_MEANS[kind])
-    return "(?:" + "".join(parts) + ")"

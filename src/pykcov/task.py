@@ -7,7 +7,6 @@ handle is in a variable of its own whose value never changes, and a Task knows w
 
 from __future__ import annotations
 
-import contextvars
 import os
 
 from . import _recorder, namespace
@@ -15,6 +14,7 @@ from .errors import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import contextvars
     import weakref
     from collections.abc import Callable, Iterator
     from typing import Any, TypeAlias, TypeVar
@@ -27,13 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CommonHandle", "Task", "common_handle", "current", "quiet", "quietly"]
 
-_task: contextvars.ContextVar[Task] = contextvars.ContextVar("pykcov task")
-_inherited: contextvars.ContextVar[_recorder.Inherited | None] = contextvars.ContextVar(
-    "pykcov inherited", default=None
-)
+_inherited = _recorder.inherited_var
 # What pykcov does itself, with the standard library's help, is not the program.
 quiet = _recorder.Quiet()
-_recorder.install(task_var=_task, inherited_var=_inherited)
 
 
 def quietly(function: _Function) -> _Function:

@@ -24,7 +24,7 @@ LIGHT = {
     "time",
 }
 # What looks at code, and what only verbs need.
-LATE = {"codemap", "collect", "device", "inventory", "reading", "symbolize", "trace"}
+LATE = {"choices", "codemap", "collect", "device", "gathering", "inventory", "reading", "trace"}
 LATE_PROBES = {"bytecode", "decisions", "places", "source", "units"}
 
 MODULES = "import sys; print(*sys.modules)"
