@@ -24,9 +24,7 @@ def gather(session: Session, *, live: bool) -> None:
         if not (session.is_own and session.slot[Word.JOINED]):
             return
         session.close_record()
-        # Twice: a file that got its other name while the directory was read may be missing in one of them.
-        names = dict.fromkeys([*space.names(), *space.names()])
-        found = [file for name in names if (file := FileName.parse(name))]
+        found = [file for name in _names(session) if (file := FileName.parse(name))]
         # What a section has parked comes before what it has now.
         for file in sorted(found, key=lambda f: (not f.key, f.number)):
             if file.key not in (0, session.key):
@@ -36,6 +34,18 @@ def gather(session: Session, *, live: bool) -> None:
             is_dead = not space.is_alive(file.pid, file.started)
             if file.key or live or is_dead:
                 _take_parts(session, file, is_dead=is_dead)
+
+
+def _names(session: Session) -> list[str]:
+    """Return the names of the namespace's files; none is missing that was there all the time."""
+    slot, names = session.slot, session.registry.namespace.names
+    begun = slot[Word.PARKING]
+    is_still = begun == slot[Word.PARKED]
+    found = names()
+    if not is_still or slot[Word.PARKING] != begun:
+        # A file that got its other name while the directory was read may be missing, and has it by now.
+        found = [*dict.fromkeys([*found, *names()])]
+    return found
 
 
 def _take_parts(session: Session, file: FileName, *, is_dead: bool) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Header", "Mode", "Registry", "Word", "get", "mode_name", "session_key", "split_key"]
 
 MAGIC = 0x766F636B79700001
-_LAYOUT = 2
+_LAYOUT = 3
 _PAGE = 4096
 SLOTS = 1024
 SLOT_WORDS = 32
@@ -82,6 +82,9 @@ class Word:
     SERIAL = 14  # unlike that of any other device that had the slot
     DRAINED = 15  # its process empties a full area: full ones of other processes are parked
     JOINED = 16  # how many other processes had sections in this session
+    # These go on counting when the slot is used again:
+    PARKING = 17  # how many areas other processes have begun to park ...
+    PARKED = 18  # ... and have parked
 
 
 def bump(words: memoryview, index: int) -> int:
@@ -168,7 +171,7 @@ class Registry:
                 free = modes.index(Mode.FREE)
                 words = self.slot(free)
                 sequence = bump(words, Word.SEQUENCE)
-                words[:] = memoryview(bytes(SLOT_WORDS * 8)).cast("Q")
+                words[: Word.PARKING] = memoryview(bytes(8 * Word.PARKING)).cast("Q")
                 words[Word.SEQUENCE] = sequence
                 words[Word.OPENER_PID], words[Word.OPENER_STARTED] = this_process()
                 words[Word.MODE] = Mode.DISABLED

@@ -228,7 +228,12 @@ class Section:
     def _park(self) -> None:
         """Give the area away: the process that listens takes it at its next read."""
         self.has_parked = True
-        self.session.pool.park(self.area)
+        slot = self.session.slot
+        _recorder.add(slot[Word.PARKING :], 1)
+        try:
+            self.session.pool.park(self.area)
+        finally:
+            _recorder.add(slot[Word.PARKED :], 1)
         if self.session.is_over():  # nobody will
             self.area.unlink()
 

@@ -83,6 +83,8 @@ def test_the_stub_of_the_recorder_has_what_the_recorder_has() -> None:
     stub = ast.parse((SOURCE / "_recorder.pyi").read_text("utf-8"))
     classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
     names = {node.name for node in stub.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    variables = [node.target for node in stub.body if isinstance(node, ast.AnnAssign)]
+    names |= {target.id for target in variables if isinstance(target, ast.Name)}
     if sys.version_info >= (3, 12):
         names -= {"settle", "traced"}  # 3.11's trace function
     else:
