@@ -30,6 +30,9 @@ __all__ = ["Device", "open"]
 
 _MAX_RECORDS = 1 << 20  # 128 bytes each
 
+# Who opens devices records, or forks children that do: they would each import it.
+probes.prepare()
+
 
 def open(
     *,

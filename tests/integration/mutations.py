@@ -26,6 +26,8 @@ from typing import Any, ClassVar
 import pykcov
 from pykcov import inventory
 
+pykcov.Device, pykcov.collect, pykcov.symbolize  # noqa: B018 - imported here, not in each process
+
 BASE = Path(f"/dev/shm/pykcov-{os.geteuid()}")
 HANDLES = (5, 6)
 COMMON = 7

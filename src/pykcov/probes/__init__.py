@@ -5,6 +5,6 @@ There is one kind so far, the interpreter's own events (events.py).
 
 from __future__ import annotations
 
-from .events import arm, bit, describe, name, settle
+from .events import arm, bit, describe, name, prepare, settle
 
-__all__ = ["arm", "bit", "describe", "name", "settle"]
+__all__ = ["arm", "bit", "describe", "name", "prepare", "settle"]

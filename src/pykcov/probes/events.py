@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..scope import Scope
 
-__all__ = ["arm", "bit", "describe", "name", "settle"]
+__all__ = ["arm", "bit", "describe", "name", "prepare", "settle"]
 
 _MAX_SCOPES = 64
 _UNITS = "pykcov.probes.units"
@@ -74,8 +74,13 @@ def bit(scope: Scope, *, branch: bool) -> int:
             found = _bits.setdefault(scope, 1 << len(_bits))
             _armed, _fresh = False, True
         if scope.has_library():
-            load(_UNITS)  # not in the middle of what it imports itself
+            prepare()  # not in the middle of what it imports itself
     return found
+
+
+def prepare() -> None:
+    """Import what makes units now, and not with the first code that is in some scope."""
+    load(_UNITS)
 
 
 def arm() -> None:
