@@ -150,7 +150,7 @@ static int is_alive(PyObject *reference)
 static TaskObject *own_task(PyThreadState *ts)
 {
     PyObject *value = NULL;
-    if (!state.task_var || PyContextVar_Get(state.task_var, NULL, &value) < 0 || !value) {
+    if (PyContextVar_Get(state.task_var, NULL, &value) < 0 || !value) {
         PyErr_Clear();
         return NULL;
     }
@@ -167,7 +167,7 @@ static TaskObject *own_task(PyThreadState *ts)
 static int follows(void)
 {
     PyObject *value = NULL;
-    if (!state.inherited_var || PyContextVar_Get(state.inherited_var, NULL, &value) < 0 || !value) {
+    if (PyContextVar_Get(state.inherited_var, NULL, &value) < 0 || !value) {
         PyErr_Clear();
         return 0;
     }
@@ -894,16 +894,15 @@ static PyObject *add(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"task_var", "inherited_var", "adopt",   "discover", "idle",
-                            "find",     "enter",         "leave",   "contain",  "disable", "uncompiled", NULL};
-    PyObject *new[11] = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
-                                     &new[5], &new[6], &new[7], &new[8], &new[9], &new[10]))
+    static char *names[] = {"adopt", "discover", "idle", "find", "enter", "leave", "contain", "disable", "uncompiled",
+                            NULL};
+    PyObject *new[9] = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
+                                     &new[5], &new[6], &new[7], &new[8]))
         return NULL;
-    PyObject **slots[] = {&state.task_var, &state.inherited_var, &state.adopt, &state.discover, &state.idle,
-                          &state.find,     &state.enter,         &state.leave, &state.contain,  &state.disable,
-                          &state.uncompiled};
-    for (int i = 0; i < 11; i++)
+    PyObject **slots[] = {&state.adopt, &state.discover, &state.idle,    &state.find,      &state.enter,
+                          &state.leave, &state.contain,  &state.disable, &state.uncompiled};
+    for (int i = 0; i < 9; i++)
         if (new[i])
             Py_XSETREF(*slots[i], Py_NewRef(new[i]));
     Py_RETURN_NONE;
@@ -936,6 +935,8 @@ static PyObject *sinks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
 
 static PyMethodDef methods[] = {
     {"install", (PyCFunction)(void (*)(void))install, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"lock_byte", lock_byte, METH_VARARGS, NULL},
+    {"is_locked", is_locked, METH_VARARGS, NULL},
     {"current_task", current_task, METH_NOARGS, NULL},
     {"refresh", refresh_all, METH_NOARGS, NULL},
     {"rearm", rearm, METH_NOARGS, NULL},
@@ -971,6 +972,10 @@ PyMODINIT_FUNC PyInit__recorder(void)
                  {"FirstOf", &FirstOfType}, {"Places", &PlacesType}, {"Probe", &ProbeType} PROBE_TYPES};
     PyObject *m = PyModule_Create(&module);
     if (!m)
+        return NULL;
+    state.task_var = PyContextVar_New("pykcov task", NULL);
+    state.inherited_var = PyContextVar_New("pykcov inherited", Py_None);
+    if (!state.task_var || !state.inherited_var || PyModule_AddObjectRef(m, "inherited_var", state.inherited_var) < 0)
         return NULL;
     state.extra = REQUEST_EXTRA(drop_unit);
     all_sites.extra = REQUEST_EXTRA(drop_sites);

@@ -30,8 +30,9 @@ def instrument(
     no probes is recorded by event probes in the same collections. A KcovWarning names modules of that
     choice that were imported before, or have no source.
 
-    With ``modules``, which are imported already: give their functions, those of their classes, and what these make later, code
-    with probes. A function whose source is not what it was made of is left as it is, and named in a KcovWarning.
+    With ``modules``, which are imported already: give their functions, those of their classes, and what these make
+    later, code with probes. A function whose source is not what it was made of is left as it is, and named in a
+    KcovWarning.
 
     Call it before the imports. ``pykcov run`` does it by itself.
     """

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykcov.probes import places
+from pykcov.probes.monitoring import by_instruction
 from unit import programs
 from unit.watching import MONITORING, codes_of, monitoring
 
@@ -359,7 +360,7 @@ def test_code_is_long_before_its_line_events_cost_more(line: str) -> None:
     """Not with a clock: LINE events are dear from where the distance does not fit in 8 bits."""
 
     def is_long(lines: int) -> bool:
-        return places.is_long(code_of("def f(x):\n" + f"    {line}\n" * lines, "f"))
+        return by_instruction(code_of("def f(x):\n" + f"    {line}\n" * lines, "f"))
 
     assert not is_long(100)
     assert is_long(2000)
@@ -373,7 +374,7 @@ def test_code_is_long_before_its_line_events_cost_more(line: str) -> None:
 
 def test_short_code_is_not_long() -> None:
     codes = list(codes_of(compile(programs.CONSTRUCTS, "x", "exec")))
-    assert not any(places.is_long(code) for code in codes if code.co_name != "<module>")
+    assert not any(by_instruction(code) for code in codes if code.co_name != "<module>")
 
 
 # -- content

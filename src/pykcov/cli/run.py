@@ -19,7 +19,6 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import (
     BuiltinImporter,
-    PathFinder,
     SourceFileLoader,
     SourcelessFileLoader,
 )
@@ -28,6 +27,7 @@ from typing import NamedTuple, TextIO
 
 from .. import namespace, report, tracefile
 from ..collect import collect
+from ..late import give_way
 from ..probes import compiled
 from ..report.text import shown
 from ..task import quiet
@@ -233,25 +233,7 @@ def _set_path(entry: str, *, always: bool = False) -> None:
         sys.path.insert(0, entry)
     else:
         return
-    _give_way(entry)
-
-
-def _give_way(entry: str) -> None:
-    """Forget the modules that we imported where the program has its own, a secrets.py say.
-
-    Ours go on with what they hold. Built-in and frozen modules, and the codecs, come first for
-    every program; a directory without __init__.py comes last.
-    """
-    tops = {name.partition(".")[0] for name in sys.modules} - {"__main__", "encodings", "pykcov"}
-    for top in tops:
-        spec = getattr(sys.modules.get(top), "__spec__", None)
-        if spec is None or spec.origin in ("built-in", "frozen"):
-            continue
-        own = PathFinder.find_spec(top, [entry])
-        if own is not None and own.origin is not None and own.origin != spec.origin:
-            for name in list(sys.modules):
-                if name == top or name.startswith(f"{top}."):
-                    del sys.modules[name]
+    give_way([entry], sys.modules)
 
 
 def _exit_status(stop: SystemExit) -> int:

@@ -7,17 +7,40 @@ collection's scope has compiled probes, no events are asked for.
 
 from __future__ import annotations
 
-import threading
+from _thread import RLock
 
 from .. import _recorder, namespace, registry
+from ..late import load
 from ..registry import Header
-from ..scope import Scope
-from . import compiled, events, scopes
+from . import events, scopes
 
-__all__ = ["arm", "bit", "describe", "name", "settle"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-_lock = threading.RLock()
+    from ..scope import Scope
+
+__all__ = ["arm", "bit", "describe", "name", "prepare", "settle", "use_compiled"]
+
+_UNITS = "pykcov.probes.units"
+
+_lock = RLock()
 _awake = False
+_compiled: Any = None
+"""compiled.py, once something is compiled with probes."""
+
+
+def prepare() -> None:
+    """Import what makes units now, and not with the first code that is in some scope."""
+    load(_UNITS)
+
+
+def use_compiled() -> None:
+    """Consider compiled probes from now on."""
+    global _awake, _compiled
+    with _lock:
+        _compiled = load("pykcov.probes.compiled")
+        _awake = False
 
 
 def bit(scope: Scope, *, branch: bool) -> int:
@@ -37,6 +60,8 @@ def bit(scope: Scope, *, branch: bool) -> int:
             events.prepare()
             found = scopes.bit(scope)
             _awake = False
+        if scope.has_library():
+            prepare()  # not in the middle of what it imports itself
     return found
 
 
@@ -46,8 +71,9 @@ def arm() -> None:
     if not _awake:
         with _lock:
             if not _awake:
-                compiled.wake()
-                if compiled.has_gaps() or events.wants_branches():
+                if _compiled is not None:
+                    _compiled.wake()
+                if _has_gaps() or events.wants_branches():
                     events.arm()
                 # Only now may another thread go on without arming.
                 _awake = True
@@ -67,33 +93,43 @@ def settle() -> None:
             _awake = False
             if _recorder.sinks():
                 return
-            compiled.sleep()
+            if _compiled is not None:
+                _compiled.sleep()
             events.disarm()
 
 
 def name() -> str:
     """Return the names of the probes that are in use."""
-    parts = ["compiled"] if compiled.is_installed() else []
-    if not parts or compiled.has_gaps():
-        parts.append(events.name())
-    return ", ".join(parts)
+    if _compiled is None:
+        return events.name()
+    return f"compiled, {events.name()}" if _has_gaps() else "compiled"
 
 
 def describe() -> list[tuple[str, str]]:
     """Return what is in use and why, in pairs of a label and a text."""
-    return [*compiled.describe(), *events.describe()]
+    if _compiled is None:
+        return [
+            *events.describe(),
+            ("compiled probes", "none: pykcov.instrument() was not called"),
+        ]
+    found: list[tuple[str, str]] = _compiled.describe()
+    return found + (events.describe() if _has_gaps() else [])
+
+
+def _has_gaps() -> bool:
+    return _compiled is None or bool(_compiled.has_gaps())
 
 
 def _uncompiled(what: object) -> None:
     """Code that has no probes is about to run. Called by C."""
-    if compiled.note(what) and _awake:
+    if _compiled.note(what) and _awake:
         with _lock:
             events.arm()
 
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.RLock()
+    _lock = RLock()
 
 
 _recorder.install(idle=settle, uncompiled=_uncompiled)

@@ -12,16 +12,7 @@ from collections.abc import Iterable, Mapping
 from types import CodeType
 from typing import Any, NamedTuple
 
-__all__ = [
-    "Instruction",
-    "Steps",
-    "content_digest",
-    "decode",
-    "handlers",
-    "is_generated",
-    "is_long",
-    "steps",
-]
+__all__ = ["Instruction", "Steps", "content_digest", "decode", "handlers", "steps"]
 
 
 def ops(*names: str) -> frozenset[int]:
@@ -128,30 +119,6 @@ def handlers(code: CodeType) -> list[tuple[int, int, int]]:
 
 
 # -- long code objects
-
-# 3.12.1 and 3.13.0 keep an instruction's line as a distance from the first line, less 1/16 of its offset
-# in code units, in 8 bits. Where that does not fit each LINE event searches the line table from its
-# beginning: measured, 0.2 µs become 2 to 150 µs, from the very line on at which the number stops to fit.
-_LINE_SHIFT = 4
-_LINE_LIMIT = 120  # of 127
-_SMALL_LINE_FIELD = (3, 12) <= sys.version_info < (3, 14)
-
-
-def is_long(code: CodeType) -> bool:
-    """Tell whether LINE events in this code object cost as much as it is long."""
-    if not _SMALL_LINE_FIELD:
-        return False
-    first = code.co_firstlineno
-    for start, end, line in code.co_lines():
-        if line is None:
-            continue
-        distance = line - first
-        if (
-            distance - (start // 2 >> _LINE_SHIFT) > _LINE_LIMIT
-            or distance - ((end // 2 - 1) >> _LINE_SHIFT) < -_LINE_LIMIT
-        ):
-            return True
-    return False
 
 
 class Steps(NamedTuple):
@@ -315,12 +282,3 @@ def _content(value: Any) -> bytes:
         kind, parts = b"other", [type(value).__qualname__.encode()]
     body = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
     return hashlib.blake2b(kind + b"\0" + body, digest_size=16).digest()
-
-
-def is_generated(code: CodeType) -> bool:
-    """Tell whether the standard library made the code: methods of dataclasses and named tuples."""
-    return code.co_filename == "<string>" and (
-        code.co_qualname.startswith("__create_fn__")
-        or code.co_varnames[:1] == ("_cls",)
-        or any(isinstance(made, CodeType) and is_generated(made) for made in code.co_consts)
-    )

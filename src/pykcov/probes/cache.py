@@ -1,7 +1,8 @@
 """Compiled code with placeholders, kept between starts: in the user's cache directory, readable by nobody else.
 
-An entry is a digest, and behind it whose it is and what was kept. It counts if it is whole, if it and its directory can be
-written by nobody else, and if the source, the Python and pykcov are what they were. Anything else is as if it were not there.
+An entry is a digest, and behind it whose it is and what was kept. It counts if it is whole, if it and its
+directory can be written by nobody else, and if the source, the Python and pykcov are what they were. Anything else is
+as if it were not there.
 """
 
 from __future__ import annotations

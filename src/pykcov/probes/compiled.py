@@ -17,20 +17,20 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from types import CodeType, ModuleType
+from types import CodeType, FrameType, ModuleType
 
-from .. import _recorder, codemap
+from .. import _recorder, codemap, probes
 from ..errors import KcovError, warn
 from ..scope import Scope
 from . import cache, scopes
-from .bytecode import is_generated
+from .events import is_generated
 from .placeholders import text_of
 from .recipe import Recipe, compile_file
 from .sites import inner_codes
 
 __all__ = [
-    "code_of", "describe", "forget", "has_gaps", "install", "is_installed", "is_probed", "note",
-    "pairs_of", "sleep", "wake", "without_probes",
+    "code_of", "describe", "forget", "has_gaps", "install", "is_probed", "note", "pairs_of",
+    "sleep", "wake", "without_probes",
 ]  # fmt: skip
 
 is_probed = _recorder.is_probed
@@ -73,21 +73,21 @@ def _watch() -> None:
     if not _watching:
         _watching = True
         _note_what_is_there()
+        probes.use_compiled()
         _recorder.watch_exec()
-
-
-def is_installed() -> bool:
-    """Tell whether anything is compiled with probes in this process."""
-    return _watching
 
 
 def describe() -> list[tuple[str, str]]:
     """Return what is in use and why, in pairs of a label and a text."""
-    if not _watching:
-        return [("compiled probes", "none: pykcov.instrument() was not called")]
     sites, awake = _recorder.count_sites()
-    state = "awake" if awake else "asleep"
-    return [("compiled probes", f"{sites} sites in {len(_files)} files, {state}")]
+    found = [
+        ("probe", f"compiled: {sites} sites in {len(_files)} files"),
+        ("state", "awake" if awake else "asleep"),
+    ]
+    names = [name for name in _uncompiled if scopes.mask(name)]
+    if names:
+        found.append(("without compiled probes", ", ".join(sorted(names))))
+    return found
 
 
 def without_probes(scope: Scope) -> list[str]:
@@ -98,8 +98,6 @@ def without_probes(scope: Scope) -> list[str]:
 def has_gaps() -> bool:
     """Tell whether there is code without probes that some scope in use has."""
     global _gaps
-    if not _watching:
-        return True
     stamp = (scopes.version, len(_uncompiled))
     if _gaps[0] != stamp:
         _gaps = (stamp, any(scopes.mask(name) for name in list(_uncompiled)))
@@ -131,7 +129,7 @@ def _note_what_is_there() -> None:
         if isinstance(path, str):
             _uncompiled[path] = None
     for top in list(sys._current_frames().values()):
-        walk = top
+        walk: FrameType | None = top
         while walk is not None:
             _uncompiled[walk.f_code.co_filename] = None
             walk = walk.f_back

@@ -5,51 +5,41 @@ PY_RESUME are on everywhere to discover the code that runs, and the events that 
 code objects that are in some collection's scope. On 3.11 a C trace function, in the threads that collect.
 Nothing is armed while nobody collects.
 
-A code object gets its Unit (what its places are called) when it is first seen, and keeps it.
+A code object gets its Unit (what its places are called) when it is first seen, and keeps it. What makes units
+(units.py) is imported with the first that is in some scope.
 """
 
 from __future__ import annotations
 
-import array
-import dis
-import logging
-import os
-import struct
 import sys
 import time
-import types
-import weakref
+from _weakref import ref
 from errno import ETIMEDOUT
 
-from .. import _recorder, codemap, namespace
-from ..errors import KcovError, warn
-from . import places, scopes
-from .bytecode import is_generated
+from .. import _recorder, namespace
+from ..errors import KcovError, log, warn
+from ..late import load
+from . import scopes
 
 if sys.version_info >= (3, 12):
     from . import monitoring as interpreter
 else:
     from . import settrace as interpreter
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import types
+
 __all__ = [
-    "arm",
-    "describe",
-    "disarm",
-    "is_armed",
-    "name",
-    "prepare",
-    "want_branches",
+    "arm", "describe", "disarm", "is_armed", "is_generated", "name", "prepare", "want_branches",
     "wants_branches",
-]
+]  # fmt: skip
 
-log = logging.getLogger("pykcov")
-
+_UNITS = "pykcov.probes.units"
 _PAUSE = 1.0  # seconds
-_JUMP = struct.Struct("=IIQQQQ")
 
-_units: dict[int, tuple[weakref.ref[types.CodeType], _recorder.Unit]] = {}
-_local: list[weakref.ref[types.CodeType]] = []  # code objects with local events in this arming
-_sources: dict[str, tuple[object, places.Source | None]] = {}
+_units: dict[int, tuple[ref[types.CodeType], _recorder.Unit]] = {}
+_local: list[ref[types.CodeType]] = []  # code objects with local events in this arming
 _armed = False
 _events_on = False  # also while they are being set
 _arming = 0  # number of the arming in force
@@ -168,133 +158,34 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
             interpreter.unwatch(code)
     unit.mask = mask
     if mask and _events_on:
-        _local.append(weakref.ref(code))
+        _local.append(ref(code))
         interpreter.watch(code, branch=_branch, lines=not _recorder.is_probed(code))
     # Last: another thread that sees it goes on at once, and has to have its lines.
     unit.armed = arming
     return unit
 
 
-def _keep(code: types.CodeType, unit: _recorder.Unit) -> None:
-    number = id(code)
-    _recorder.set_unit(code, unit)
-    _units[number] = (weakref.ref(code, lambda _: _units.pop(number, None)), unit)
-
-
-def _source(filename: str) -> places.Source | None:
-    """Return what is known of a source file, read again if it has changed."""
-    try:
-        status = os.stat(filename)
-        stamp = (status.st_mtime_ns, status.st_size, _branch)
-    except (OSError, ValueError):
-        stamp = (0, 0, _branch)
-    known = _sources.get(filename)
-    if known is None or known[0] != stamp:
-        known = _sources[filename] = (stamp, places.read_source(filename, branch=_branch))
-    return known[1]
-
-
-def _make_unit(code: types.CodeType) -> _recorder.Unit:
-    source = _source(code.co_filename)
-    probed = _recorder.is_probed(code)
-    table = {} if probed else places.line_table(code, source)
-    file = _source_file(code, source, table)
-    entry = places.entry(code)
-    arms = places.arms(code, source) if _branch else None
-    steps = places.steps(code, table) if interpreter.by_instruction(code) and not probed else None
-
-    keys: list[codemap.Key] = [entry]
-    if arms is not None:
-        keys += [_arm_key(code.co_qualname, arm) for arm in _all_arms(arms)]
-    pcs = dict(zip(keys, codemap.get().places(file, keys), strict=True))
-
-    def arm_pc(arm: places.Arm | None) -> int:
-        return pcs[_arm_key(code.co_qualname, arm)] if arm is not None else 0
-
-    def line_pc(number: int) -> int:
-        return file.base + number if number else 0
-
-    units = len(code.co_code) // 2
-    starts = array.array("Q", bytes(8 * units))
-    jump_at = array.array("Q", bytes(8 * units))
-    handlers = array.array("Q", bytes(8 * units))
-    jumps = bytearray()
-    implied = array.array("Q")
-    if steps is None and not probed:
-        starts[_first_instruction(code) // 2] = 1
-    if steps is not None:
-        for offset, number in steps.starts.items():
-            starts[offset // 2] = line_pc(number)
-    for offset in sorted({*(steps.jumps if steps else ()), *(arms.branches if arms else ())}):
-        fall, taken, not_taken = steps.jumps.get(offset, (0, 0, 0)) if steps else (0, 0, 0)
-        branch = arms.branches.get(offset) if arms else None
-        also = 0
-        if branch is not None:
-            fall = branch.fall
-            if branch.implied:
-                also = len(implied) + 1
-                implied.extend((len(branch.implied), *map(arm_pc, branch.implied)))
-        jumps += _JUMP.pack(
-            fall,
-            also,
-            line_pc(taken),
-            line_pc(not_taken),
-            arm_pc(branch.taken) if branch else 0,
-            arm_pc(branch.not_taken) if branch else 0,
-        )
-        jump_at[offset // 2] = len(jumps) // _JUMP.size
-    if arms is not None:
-        for offset, arm in arms.handlers.items():
-            handlers[offset // 2] = arm_pc(arm)
-    first = min(table, default=0)
-    lines = array.array("Q", bytes(8 * (max(table, default=-1) - first + 1)))
-    for number, statement in table.items():
-        lines[number - first] = line_pc(statement)
-    return _recorder.Unit(
-        entry=0 if probed else pcs[keys[0]],
-        first=first,
-        lines=lines,
-        starts=starts,
-        jump_at=jump_at,
-        jumps=bytes(jumps),
-        implied=implied,
-        handlers=handlers,
-        branch=arms is not None,
+def is_generated(code: types.CodeType) -> bool:
+    """Tell whether the standard library made the code: methods of dataclasses and named tuples."""
+    return code.co_filename == "<string>" and (
+        code.co_qualname.startswith("__create_fn__")
+        or code.co_varnames[:1] == ("_cls",)
+        or any(isinstance(made, type(code)) and is_generated(made) for made in code.co_consts)
     )
 
 
-def _source_file(
-    code: types.CodeType, source: places.Source | None, table: dict[int, int]
-) -> codemap.SourceFile:
-    filename = code.co_filename
-    if source is None:
-        # No text: the code object itself is the source.
-        lines = [line for _, _, line in code.co_lines() if line] or [code.co_firstlineno]
-        digest = places.content_digest(code)
-        return codemap.get().file(filename, digest, max(*lines, *table), [(0, code.co_qualname)])
-    if os.path.exists(filename):
-        filename = os.path.abspath(filename)
-    return codemap.get().file(filename, source.digest, source.nlines, source.changes)
+def _make_unit(code: types.CodeType) -> _recorder.Unit:
+    """Return what the places of a code object are called, from what is imported late."""
+    made: _recorder.Unit = load(_UNITS).make(
+        code, with_arms=_branch, by_instruction=interpreter.by_instruction(code)
+    )
+    return made
 
 
-def _arm_key(function: str, arm: places.Arm) -> codemap.Key:
-    return ("arm", function, *arm[:4], arm.what, *arm[5:])
-
-
-def _all_arms(arms: places.Arms) -> list[places.Arm]:
-    found = list(arms.handlers.values())
-    for branch in arms.branches.values():
-        found += [arm for arm in (branch.taken, branch.not_taken) if arm is not None]
-        found += branch.implied
-    return found
-
-
-def _first_instruction(code: types.CodeType) -> int:
-    """Return the offset where 3.11 is when it traces the call that begins the function."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "RESUME":
-            return instruction.offset
-    return 0
+def _keep(code: types.CodeType, unit: _recorder.Unit) -> None:
+    number = id(code)
+    _recorder.set_unit(code, unit)
+    _units[number] = (ref(code, lambda _: _units.pop(number, None)), unit)
 
 
 _recorder.install(discover=_discover)

@@ -204,7 +204,7 @@ class _Inserter:
 
     def definition(self, node: _Definition) -> None:
         decorators = node.decorator_list
-        first = (decorators or [node])[0].lineno
+        first = decorators[0].lineno if decorators else node.lineno
         for i in range(1, len(decorators)):
             decorators[i] = self.before(decorators[i].lineno, decorators[i])
         if decorators:
@@ -293,16 +293,19 @@ def _first_values(function: _Function) -> Iterator[ast.stmt]:
     first: dict[str, tuple[int, int]] = {}
     for node in ast.walk(function):
         for name in _names_bound_by(node):
-            at = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
-            first[name] = min(at, first.get(name, at))
+            here = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+            first[name] = min(here, first.get(name, here))
     waiting: list[ast.AST] = list(function.body)
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Assign) and _is_new(node.value):
-            target = node.targets[0]
-            if len(node.targets) == 1 and isinstance(target, ast.Name):
-                if first[target.id] == (target.lineno, target.col_offset):
-                    yield node
+            at = [
+                (target.lineno, target.col_offset) == first[target.id]
+                for target in node.targets
+                if isinstance(target, ast.Name)
+            ]
+            if at == [True] and len(node.targets) == 1:
+                yield node
         elif not isinstance(node, _Definition | _Loop):
             for name in ("body", "orelse", "handlers", "cases"):
                 waiting += getattr(node, name, ())

@@ -11,6 +11,7 @@ from inspect import CO_OPTIMIZED
 from types import CodeType
 from typing import NamedTuple
 
+from ..codemap import Key
 from .bytecode import (
     CONDITIONAL,
     EXTENDED_ARG,
@@ -22,17 +23,15 @@ from .bytecode import (
     content_digest,
     decode,
     handlers,
-    is_long,
     ops,
     steps,
 )
-from ..codemap import Key
 from .decisions import Decision, Decisions, Span
 from .source import Source, analyse, read_source
 
 __all__ = [
     "Arm", "Arms", "Branch", "Source", "Steps", "analyse", "arms", "content_digest", "entry",
-    "is_long", "line_table", "read_source", "steps",
+    "line_table", "read_source", "steps",
 ]  # fmt: skip
 
 
@@ -40,8 +39,8 @@ def line_table(code: CodeType, source: Source | None) -> dict[int, int]:
     """Return which line events count: line of the event -> line of the statement to record.
 
     A statement on several lines is recorded when the line of its first instruction happens; its other
-    lines record nothing, nor do docstrings, nor the other lines of lambdas and comprehensions within it, nor a function's
-    own header, whose line the compiler gives to what has none.
+    lines record nothing, nor do docstrings, nor the other lines of lambdas and comprehensions within it,
+    nor a function's own header, whose line the compiler gives to what has none.
     """
     found: dict[int, int] = {}
     # What is up to RESUME makes a generator, or cells: it gives no events.

@@ -6,7 +6,10 @@ from errno import ENOSPC
 
 from .. import _recorder
 from ..errors import KcovError
-from ..scope import Scope
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..scope import Scope
 
 __all__ = ["bit", "mask", "version"]
 

@@ -8,11 +8,14 @@ if a program sets another while pykcov is there, that one has to be called too, 
 from __future__ import annotations
 
 import sys
-import types
-from collections.abc import Callable
-from typing import Any
 
 from .. import _recorder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import types
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = [
     "NAME", "by_instruction", "describe", "enter_frame", "prepare", "start", "stop", "unwatch", "watch",

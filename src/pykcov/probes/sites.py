@@ -1,7 +1,7 @@
 """Where in a code object its probes are used, and what they have to jump over to sleep. Pure.
 
-It knows instructions by name, and as few of them as the uses need that insertion.py makes: a statement `~P`, `(~P) or x`,
-a guard, and a `~P` whose value nobody looks at. `~P` is False.
+It knows instructions by name, and as few of them as the uses need that insertion.py makes: a statement `~P`,
+`(~P) or x`, a guard, and a `~P` whose value nobody looks at. `~P` is False.
 """
 
 from __future__ import annotations
