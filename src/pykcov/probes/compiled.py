@@ -12,7 +12,6 @@ import importlib.machinery
 import marshal
 import os
 import sys
-import threading
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from types import CodeType, FrameType, ModuleType
 
 from .. import _recorder, codemap, probes
 from ..errors import KcovError, warn
+from ..late import find_behind
 from ..scope import Scope
 from . import cache, scopes
 from .events import is_generated
@@ -55,7 +55,6 @@ _awake = False
 # File names of code that is there, or was, and has no probes.
 _uncompiled: dict[str, None] = {}
 _gaps: tuple[tuple[int, int], bool] = ((-1, -1), False)
-_finding = threading.local()
 
 
 def install(scope: Scope) -> None:
@@ -262,20 +261,8 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        names = _finding.__dict__.setdefault("names", set())
-        if fullname in names:  # another finder like this one asks all others, too
-            return None
-        names.add(fullname)
-        try:
-            for finder in sys.meta_path:
-                if finder is self or not hasattr(finder, "find_spec"):
-                    continue
-                spec = finder.find_spec(fullname, path, target)
-                if spec is not None:
-                    return _with_loader(spec)
-            return None
-        finally:
-            names.discard(fullname)
+        spec = find_behind(self, fullname, path, target)
+        return None if spec is None else _with_loader(spec)
 
 
 def _with_loader(spec: ModuleSpec) -> ModuleSpec:
