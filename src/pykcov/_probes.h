@@ -200,18 +200,6 @@ static PyObject *probe_fire(ProbeObject *p)
     Py_RETURN_FALSE;
 }
 
-/* Code objects are compared by their constants: the same code of the same file is equal, as it is without probes. */
-static PyObject *probe_compare(PyObject *a, PyObject *b, int op)
-{
-    if ((op != Py_EQ && op != Py_NE) || Py_TYPE(a) != &ProbeType || Py_TYPE(b) != &ProbeType)
-        Py_RETURN_NOTIMPLEMENTED;
-    ProbeObject *one = (ProbeObject *)a, *other = (ProbeObject *)b;
-    int equal = one->first == other->first && one->count == other->count;
-    return PyBool_FromLong(equal == (op == Py_EQ));
-}
-
-static Py_hash_t probe_hash(ProbeObject *p) { return (Py_hash_t)(p->first * 8 + p->count); }
-
 /* marshal writes what has a buffer as bytes. The copy's sites sleep: nobody looks at them. */
 static int probe_buffer(PyObject *self, Py_buffer *view, int flags)
 {
@@ -239,8 +227,6 @@ static PyTypeObject ProbeType = {
     .tp_dealloc = (destructor)probe_free,
     .tp_as_number = &probe_number,
     .tp_as_buffer = &probe_as_buffer,
-    .tp_hash = (hashfunc)probe_hash,
-    .tp_richcompare = probe_compare,
     .tp_methods = probe_methods,
 };
 

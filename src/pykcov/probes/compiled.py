@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import CodeType, FrameType, ModuleType
+from typing import Any
 
 from .. import _recorder, codemap, probes
 from ..errors import KcovError, warn
@@ -43,6 +44,8 @@ class _File:
     path: str
     recipe: Recipe
     places: _recorder.Places
+    probes: dict[str, Any]
+    """What stands in the place of its placeholders: the same each time, so that its code is equal each time."""
     version: int = -1
     """Of the scopes when its mask was set."""
     pcs: array[int] | None = None
@@ -230,14 +233,13 @@ def _assemble(path: str, recipe: Recipe) -> CodeType:
     """Put probes in the place of a recipe's placeholders."""
     file = _files.get((path, recipe.digest))
     if file is None:
-        file = _files[path, recipe.digest] = _File(
-            path, recipe, _recorder.Places(len(recipe.places))
-        )
-    probes = {
-        text_of(number): _recorder.Probe(file.places, *rest)
-        for number, (_, *rest) in enumerate(recipe.probes)
-    }
-    _recorder.plant(recipe.code, probes)
+        places = _recorder.Places(len(recipe.places))
+        probes = {
+            text_of(number): _recorder.Probe(places, *rest)
+            for number, (_, *rest) in enumerate(recipe.probes)
+        }
+        file = _files[path, recipe.digest] = _File(path, recipe, places, probes)
+    _recorder.plant(recipe.code, file.probes)
     for code, sites in zip(inner_codes(recipe.code), recipe.sites, strict=True):
         if sites:
             _recorder.add_sites(code, sites)
