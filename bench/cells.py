@@ -18,6 +18,7 @@ from time import thread_time_ns
 from types import SimpleNamespace
 from typing import Any
 
+import compiled
 import processes
 from floor import Floor
 from setting import (
@@ -361,6 +362,7 @@ CELLS: dict[str, Callable[[Setting], Round]] = {
     "find": find,
     "length": length,
     **processes.CELLS,
+    **compiled.CELLS,
 }
 
 
