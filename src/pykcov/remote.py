@@ -58,6 +58,8 @@ class Session:
         self.dropped = self.slot[Word.DROPPED :]
         self.area = device_area
         self.area_size = self.slot[Word.REMOTE_SIZE]
+        if not abi.MIN_SIZE <= self.area_size <= abi.MAX_SIZE:
+            raise self.registry.namespace.damaged("registry", f"areas of {self.area_size} words")
         if drain is not None:
             self.area_size = min(self.area_size, _DRAINED)
         self.capacity = abi.capacity(self.area_size)  # records in a section's area
