@@ -398,17 +398,17 @@ class Device:
             slot[Word.JOINED] = 0
             self._set_owner(owner)
             assert self._area is not None
-            add_session(
-                Session(
-                    self._key(),
-                    self._area,
-                    self._scope,
-                    branch=self._branch,
-                    is_own=True,
-                    drain=drain,
-                )
-            )
             try:
+                add_session(
+                    Session(
+                        self._key(),
+                        self._area,
+                        self._scope,
+                        branch=self._branch,
+                        is_own=True,
+                        drain=drain,
+                    )
+                )
                 taken = self._registry.add(self.number, every)
             except BaseException:
                 self._reset()

@@ -12,7 +12,9 @@ library, and a name of its own must not lead it to ours.
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from _thread import get_ident
 
 from . import _recorder
@@ -25,8 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["find_behind", "give_way", "load"]
 
+_PATIENCE = 2.0  # seconds
+
 _path = sys.path[:]  # as it was when pykcov was imported
 _loading: set[int] = set()  # threads
+_forking = 0  # threads
 
 
 def load(name: str) -> ModuleType:
@@ -38,13 +43,48 @@ def load(name: str) -> ModuleType:
     if me in _loading:
         return _import(name)
     before = set(sys.modules)
-    _loading.add(me)
+    _begin(me)
     try:
         with _recorder.Quiet():
             return _import(name)
     finally:
         _loading.discard(me)
         give_way(_new_entries(), set(sys.modules) - before)
+
+
+def _begin(me: int) -> None:
+    """Say that this thread loads; not while another one forks."""
+    end = time.monotonic() + _PATIENCE
+    _loading.add(me)
+    while _forking and time.monotonic() < end:
+        _loading.discard(me)
+        time.sleep(0.001)
+        _loading.add(me)
+
+
+def _before_fork() -> None:
+    """Wait for the others that load: a child would have half a module, and wait for a thread that it has not."""
+    global _forking
+    _forking += 1
+    end = time.monotonic() + _PATIENCE
+    while _loading - {get_ident()} and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def _after_fork() -> None:
+    global _forking
+    _forking -= 1
+
+
+def _after_fork_in_child() -> None:
+    global _forking
+    _forking = 0
+    _loading.intersection_update({get_ident()})
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+)
 
 
 def _import(name: str) -> ModuleType:

@@ -224,10 +224,11 @@ class Namespace:
         try:
             os.posix_fallocate(fd, 0, size)
             return mmap.mmap(fd, size)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             self.unlink(name)
+            cause = error.strerror if isinstance(error, OSError) else error
             raise KcovError(
-                errno.ENOMEM, f"namespace: {self.path}/{name}: {size} bytes: {error.strerror}"
+                errno.ENOMEM, f"namespace: {self.path}/{name}: {size} bytes: {cause}"
             ) from None
         finally:
             os.close(fd)

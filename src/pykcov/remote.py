@@ -349,7 +349,7 @@ def _join(key: int) -> Session | None:
     for old in [k for k, s in list(_sessions.items()) if s.is_over() and not s.sections]:
         _sessions.pop(old, None)
     shared = registry.get()
-    number, sequence = registry.split_key(key)
+    number, _ = registry.split_key(key)
     slot = shared.slot(number)
     if slot[Word.MODE] != Mode.TRACE_PC:
         return None
@@ -363,8 +363,10 @@ def _join(key: int) -> Session | None:
     session = Session(key, device_area, scope, branch=branch, is_own=False)
     _recorder.add(slot[Word.JOINED :], 1)
     # Without the lock, which a stopped process may hold: if this is still the session, it was all the time.
-    if slot[Word.SEQUENCE] != sequence:
+    if session.is_over():
         return None
+    if not abi.MIN_SIZE <= session.area_size <= abi.MAX_SIZE:
+        raise shared.namespace.damaged("registry", f"areas of {session.area_size} words")
     return _sessions.setdefault(key, session)
 
 

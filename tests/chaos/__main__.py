@@ -16,10 +16,14 @@ from pathlib import Path
 
 os.environ.setdefault("PYKCOV_NAMESPACE", f"chaos-{os.getpid()}")
 
+import pykcov
+
 from . import collector
 from .check import PATIENCE, SLACK, Check
 from .history import History
 from .storm import Become, Options, Storm, be
+
+pykcov.Device, pykcov.collect  # noqa: B018 - imported here, not in each process that is forked
 
 # A shared-memory file system of our own, which can be filled without harm to others.
 PRIVATE = (

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pykcov
 
+pykcov.Device, pykcov.collect, pykcov.symbolize  # noqa: B018 - imported here, not in each process
+
 HANDLE, COMMON = 5, 7
 VALUES = [0, 1, 2**31, 2**48, 2**63 - 1, 2**63, 2**64 - 1]  # for a word that is damaged
 
@@ -202,7 +204,7 @@ def spoilt_words() -> None:
     """Every word of the registry's header and of a device's slot, with values of all sizes."""
     base = Path(f"/dev/shm/pykcov-{os.geteuid()}")
     failed = []
-    for number in [*range(16), *range(512, 528)]:
+    for number in [*range(16), *range(512, 531)]:
         for value in (0, 1, 2**48, 2**64 - 1):
             name = f"words-{os.getpid()}-{number}-{value:x}"
             os.environ["PYKCOV_NAMESPACE"] = name

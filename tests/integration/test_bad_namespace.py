@@ -133,6 +133,38 @@ def test_no_value_of_any_word_of_the_registry_does_harm() -> None:
     run("spoilt_words", namespace="unused")
 
 
+SECTION = """
+import pykcov, warnings
+with warnings.catch_warnings(record=True) as seen, pykcov.remote(9):
+    warnings.simplefilter("always")
+    n = 1
+print(*(str(warning.message) for warning in seen))
+"""
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 48, 1 << 61, (1 << 63) - 1, (1 << 64) - 1])
+def test_a_size_of_areas_that_cannot_be_is_damage(size: int, place: Path) -> None:
+    """A worker made a file of it that it could not use, or met an OverflowError, which was told as pykcov's own."""
+    program = f"""
+import pykcov, subprocess, sys
+from pykcov.registry import Word
+with pykcov.open() as device:
+    device.init_trace(64)
+    device.remote_enable(area_size=64, handles=[9])
+    device._slot[Word.REMOTE_SIZE] = {size}
+    subprocess.run([sys.executable, "-c", {SECTION!r}], check=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYKCOV_NAMESPACE": place.name},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert f"[Errno {errno.EUCLEAN}]" in done.stdout
+    assert f"areas of {size} words" in done.stdout
+    assert done.stderr == ""
+    assert not place.exists()
+
+
 def test_files_that_are_damaged_while_a_process_uses_them_do_not_crash_it(place: Path) -> None:
     """Flipped in place. A file that its own user cuts short under a process is a SIGBUS for it."""
     for seed in range(6):

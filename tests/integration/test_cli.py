@@ -133,6 +133,24 @@ def test_threads_and_atexit_handlers_of_the_program_are_recorded(tmp_path: Path)
     assert Trace.load(tmp_path / "pykcov.trace").functions() == {str(prog): {"late", "work"}}
 
 
+def test_a_pool_that_the_program_imports_carries_the_handle(tmp_path: Path) -> None:
+    """Two finders that ask each other wrapped one module twice, and its import failed."""
+    prog = write(
+        tmp_path,
+        "prog.py",
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        def work():
+            return 2
+        with ThreadPoolExecutor() as pool:
+            print(pool.submit(work).result())
+        """,
+    )
+    done = pykcov_run(tmp_path, "-q", "prog.py")
+    assert (done.stdout, done.stderr) == ("2\n", "")
+    assert Trace.load(tmp_path / "pykcov.trace").functions() == {str(prog): {"work"}}
+
+
 def test_branch_records_the_arms(tmp_path: Path) -> None:
     write(tmp_path, "prog.py", PROGRAM)
     for option in ([], ["--branch"]):

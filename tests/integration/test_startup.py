@@ -184,3 +184,30 @@ def test_a_child_that_logs_hears_of_its_sections(tmp_path: Path) -> None:
         f"DEBUG:pykcov:remote_start: handle 0x57a8, device {os.fspath(str(device.number))}"
         in done.stderr
     )
+
+
+def test_a_fork_in_the_middle_of_what_pykcov_imports_later_leaves_a_child_that_can(
+    tmp_path: Path,
+) -> None:
+    """The child waited for ever for the thread that had begun the import."""
+    write(tmp_path, slow="import time\ntime.sleep(0.5)\nMINE = 1\n")
+    write(
+        tmp_path,
+        prog="""
+        import os, signal, sys, threading
+        from pykcov.late import load
+
+        thread = threading.Thread(target=load, args=("slow",))
+        thread.start()
+        while "slow" not in sys.modules:
+            pass
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            os._exit(load("slow").MINE)
+        thread.join()
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """,
+    )
+    warns = ["-W", "ignore::DeprecationWarning"]  # of a fork with threads
+    assert python(*warns, "prog.py", cwd=tmp_path) == "1\n"

@@ -68,6 +68,8 @@ class _Finder:
 
 
 def _wrap_when_executed(loader: Any) -> None:
+    if "exec_module" in getattr(loader, "__dict__", ()):
+        return  # a finder like this one has asked us for what we ask it for
     execute = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
