@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykcov import KcovError, Trace, tracefile
+from pykcov import KcovError, Trace, tracefile, wholefile
 from pykcov.codemap import Place
 from pykcov.trace import SectionRecord
 from unit.traces import BASE, SECTIONS, SMALL, A, line, trace_of
@@ -121,7 +121,10 @@ def test_save_writes_into_a_device_and_does_not_replace_it() -> None:
     ("path", "number"), [("no/such/directory/x", errno.ENOENT), (".", errno.EISDIR)]
 )
 def test_save_and_its_check_name_the_call_the_file_and_the_cause(path: str, number: int) -> None:
-    calls: list[Callable[[str], None]] = [SMALL.save, tracefile.check_writable]
+    calls: list[Callable[[str], None]] = [
+        SMALL.save,
+        lambda path: wholefile.check_writable(path, "Trace.save"),
+    ]
     for call in calls:
         with pytest.raises(KcovError) as caught:
             call(path)
@@ -130,7 +133,7 @@ def test_save_and_its_check_name_the_call_the_file_and_the_cause(path: str, numb
 
 
 def test_the_check_before_a_save_leaves_nothing_behind(tmp_path: Path) -> None:
-    tracefile.check_writable(tmp_path / "x")
+    wholefile.check_writable(str(tmp_path / "x"), "Trace.save")
     assert list(tmp_path.iterdir()) == []
 
 

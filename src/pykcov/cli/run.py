@@ -26,7 +26,7 @@ from importlib.machinery import (
 from types import CodeType, ModuleType
 from typing import NamedTuple, TextIO
 
-from .. import namespace, report, tracefile
+from .. import namespace, report, wholefile
 from ..collect import collect
 from ..report.text import shown
 from ..trace import Trace
@@ -96,7 +96,7 @@ class Recording:
         self.errors = sys.stderr
         self.process = os.getpid()
         self.status = 1
-        tracefile.check_writable(self.output)
+        wholefile.check_writable(self.output, "Trace.save")
         self.open = contextlib.ExitStack()
         self.collection = self.open.enter_context(
             collect(

@@ -1,0 +1,129 @@
+"""coverage.py's data file, ``.coverage``: each collection is a context.
+
+``coverage report``, ``coverage html --show-contexts``, ``coverage json``, ``coverage combine`` and
+whatever else reads that file then know what every collection executed. It is written by coverage.py
+itself, so that it is what the installed one reads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from .. import wholefile
+from ..errors import KcovError
+from ..trace import Trace
+
+if TYPE_CHECKING:
+    from coverage import CoverageData
+
+__all__ = ["Found", "arcs_of", "lines_of", "write", "writing"]
+
+Lines = Mapping[str, Set[int]]
+Arcs = Mapping[str, Set[tuple[int, int]]]
+Found = Trace | Lines | Arcs
+
+_PATIENCE = 2  # seconds that a data file may be locked: coverage.py holds it for moments
+
+
+def write(
+    path: str | os.PathLike[str], contexts: Mapping[str, Found], *, arcs: bool = False
+) -> None:
+    """Write a data file with these contexts, by name; see ``writing``."""
+    with writing(path, arcs=arcs) as add:
+        for context, found in contexts.items():
+            add(context, found)
+
+
+@contextmanager
+def writing(
+    path: str | os.PathLike[str], *, arcs: bool = False
+) -> Iterator[Callable[[str, Found], None]]:
+    """Give ``add(context, found)`` for a data file that takes the place of ``path`` at the end.
+
+    ``found`` is a ``Trace``, or for each file its lines; with ``arcs`` for each file its arcs, as
+    ``Trace.arcs()`` gives them: a data file has lines or arcs (then coverage.py reports branches),
+    never both. A context may be added to again. What was added is on the disk: memory does not grow
+    with it. If the block raises, ``path`` is as it was.
+
+    KcovError: ENOPKG without coverage.py, EBUSY if the file is in use, else the system's errno.
+    """
+    name = os.fsdecode(path)
+    try:
+        from coverage import CoverageData
+        from coverage.exceptions import CoverageException
+    except ImportError:
+        raise missing() from None
+    try:
+        with wholefile.temporary(name) as (_, temporary):
+            data = CoverageData(temporary)
+            data.read()  # else it would remove the file, which is empty, as a stale one
+            try:
+                yield lambda context, found: _add(data, context, found, arcs)
+            finally:
+                data.close(force=True)
+            _wait_for(name)
+    except CoverageException as error:
+        raise KcovError(errno.EIO, f"report: {name}: {error}") from error
+    except OSError as error:
+        if isinstance(error, KcovError):
+            raise
+        raise wholefile.failed("report", name, error) from error
+
+
+def missing() -> KcovError:
+    """Return the error that says that coverage.py is not installed."""
+    return KcovError(
+        errno.ENOPKG, "report: this needs coverage.py: python -m pip install 'pykcov[coverage]'"
+    )
+
+
+def lines_of(found: Trace | Lines) -> Lines:
+    """Return the lines of each file; what is not in a file, a ``<string>`` say, is left out."""
+    lines = found.lines() if isinstance(found, Trace) else found
+    return {file: lines[file] for file in lines if os.path.isabs(file)}
+
+
+def arcs_of(found: Trace | Arcs) -> Arcs:
+    """Return the arcs of each file; what is not in a file is left out.
+
+    A line that has no arc, because it is all that was seen of a frame that ran already, gets one to
+    itself: coverage.py takes the executed lines from the arcs.
+    """
+    if not isinstance(found, Trace):
+        return {file: found[file] for file in found if os.path.isabs(file)}
+    arcs = found.arcs()
+    result = {}
+    for file, lines in lines_of(found).items():
+        own = arcs.get(file, set())
+        result[file] = own | {(n, n) for n in set(lines).difference(*own)}
+    return result
+
+
+def _add(data: CoverageData, context: str, found: Found, arcs: bool) -> None:
+    data.set_context(context)
+    if arcs:
+        data.add_arcs(arcs_of(found))  # type: ignore[arg-type]
+    else:
+        data.add_lines(lines_of(found))  # type: ignore[arg-type]
+
+
+def _wait_for(name: str) -> None:
+    """Wait until nobody writes to the data file ``name``. KcovError EBUSY if that does not end."""
+    if not os.path.isfile(name) or not os.path.getsize(name):
+        return
+    try:
+        with closing(sqlite3.connect(name, timeout=_PATIENCE)) as database:
+            database.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            return
+        raise KcovError(
+            errno.EBUSY, f"report: {name}: another process is writing to it ({error})"
+        ) from None
+    except sqlite3.DatabaseError:
+        pass  # it is something else, and is replaced
