@@ -4,7 +4,8 @@
     u16       format version
     u16       0
     u32       length of the header in bytes
-    header    zlib-compressed JSON: counts, dropped, probe, places (as columns), sections
+    header    zlib-compressed JSON: counts, dropped, probe, places (as columns), sections, and for
+              each file the digests of its texts (optional)
     words     one zlib stream of the PCs, u64 each
     u32       CRC-32 of everything before it
 
@@ -51,6 +52,7 @@ class Contents(NamedTuple):
     sections: Sequence[tuple[Any, ...]]
     dropped: int
     probe: str
+    sources: Mapping[str, Sequence[str]]
 
 
 class Damage(Exception):
@@ -113,6 +115,7 @@ def _header(contents: Contents) -> dict[str, Any]:
         "places": columns,
         "strings": list(strings),
         "sections": [list(row) for row in contents.sections],
+        "sources": {file: list(versions) for file, versions in contents.sources.items()},
     }
 
 
@@ -214,7 +217,12 @@ def _read_from(reader: Reader) -> Contents:
     if reader.peek():
         raise Damage("damaged: something follows its end")
     return Contents(
-        pcs, fields.places(), fields.sections(words), fields.count("dropped"), fields.text("probe")
+        pcs,
+        fields.places(),
+        fields.sections(words),
+        fields.count("dropped"),
+        fields.text("probe"),
+        fields.sources(),
     )
 
 
@@ -303,3 +311,12 @@ class _Fields:
             if not 0 <= row[5] <= row[6] <= words:
                 raise Damage("damaged: a section in its header lies outside of its PCs")
         return rows
+
+    def sources(self) -> dict[str, list[str]]:
+        if "sources" not in self.fields:  # the first ones of format 1 had none
+            return {}
+        sources: dict[str, list[str]] = self.of_type("sources", dict)
+        for versions in sources.values():
+            if type(versions) is not list or any(type(text) is not str for text in versions):
+                raise Damage("damaged: an entry of 'sources' in its header is no list of texts")
+        return sources

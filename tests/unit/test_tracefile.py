@@ -32,6 +32,7 @@ def test_a_loaded_trace_is_the_saved_one(tmp_path: Path) -> None:
     assert again.places == SMALL.places
     assert (again.sections, again.dropped, again.probe) == (tuple(SECTIONS), 3, "events")
     assert again.arcs() == SMALL.arcs()
+    assert again.sources == SMALL.sources == {A: ("0123456789abcdef",)}
 
 
 U64 = st.integers(0, 2**64 - 1)
@@ -221,7 +222,9 @@ WORD = struct.pack("<Q", 7)
 def test_the_forger_can_also_make_a_good_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(forged(GOOD, WORD))
-    assert Trace.load(path).lines() == {A: {3}}
+    trace = Trace.load(path)
+    assert trace.lines() == {A: {3}}
+    assert trace.sources == {}  # the first files of this format did not know them
 
 
 COLUMNS = GOOD["places"]
@@ -240,7 +243,8 @@ COLUMNS = GOOD["places"]
         {"places": [*COLUMNS[:2], [True], *COLUMNS[3:]]}, {"sections": [1]},
         {"sections": {}}, {"sections": [[1] * 8]}, {"sections": [[1] * 9]},
         {"sections": [[1, 1, 1, "w", 1, 0, 2, 1, 1]]},
-        {"sections": [[1, 1, 1, "w", 1, 1, 0, 1, 1]]},
+        {"sections": [[1, 1, 1, "w", 1, 1, 0, 1, 1]]}, {"sources": []}, {"sources": {"f": "x"}},
+        {"sources": {"f": [1]}},
     ],
 )  # fmt: skip
 def test_a_header_with_a_wrong_value_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
