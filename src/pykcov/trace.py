@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple, final
 
 from . import _recorder, tracefile
-from .arcs import walk
+from .arcs import find_arcs
 from .codemap import PYTHON_PC_BASE, Place
 from .symbolize import Location, locate
 
@@ -94,6 +94,11 @@ class Trace:
     def pcs(self) -> array[int]:
         """The recorded PCs, an ``array('Q')``, in order of execution within each section."""
         return self._pcs
+
+    @property
+    def counts(self) -> Mapping[int, int]:
+        """How often each distinct PC was recorded, in order of the first time."""
+        return MappingProxyType(self._counts)
 
     @property
     def places(self) -> Mapping[int, Place]:
@@ -188,7 +193,7 @@ class Trace:
           dropped, an arc may skip over them.
         """
         parts = ((s.start, s.end, (s.pid, s.tid, s.task, s.began_ns)) for s in self._sections)
-        return walk(self._pcs, self._places, parts)
+        return find_arcs(self._pcs, self._places, parts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trace to ``path``, whole or not at all.

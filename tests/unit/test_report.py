@@ -35,7 +35,7 @@ def text_of(
 ) -> str:
     buffer = io.BytesIO()
     out = io.TextIOWrapper(buffer, encoding=encoding, newline="\n")
-    write(trace, out, root=root)
+    write({"one": trace}, out, report.Options(root=root))
     out.flush()
     return buffer.getvalue().decode(encoding)
 
@@ -129,7 +129,7 @@ def on_a_terminal(trace: Trace) -> str:
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as out:
         assert out.isatty()
-        report.summary(trace, out, root="/src")
+        report.summary({"one": trace}, out, report.Options(root="/src"))
     screen = b""
     with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
         while data := terminal.read(4096):  # EIO is the end, after all that was written

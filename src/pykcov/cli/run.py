@@ -134,7 +134,7 @@ class Recording:
 
     def _summarize(self, trace: Trace, out: TextIO, *, saved: bool) -> None:
         out.write("\n")
-        report.summary(trace, out, root=self.root)
+        report.summary({"": trace}, out, report.Options(root=self.root))
         if not trace:
             _say(out, "nothing that was executed is in scope: see --source and --include")
         if saved:

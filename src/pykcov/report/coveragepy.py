@@ -10,18 +10,21 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import wholefile
 from ..errors import KcovError
 from ..trace import Trace
+from . import sources
+from .options import Options, Traces
 
 if TYPE_CHECKING:
-    from coverage import CoverageData
+    from coverage import Coverage, CoverageData
 
-__all__ = ["Found", "arcs_of", "lines_of", "write", "writing"]
+__all__ = ["Found", "arcs_of", "lines_of", "missing", "report", "reporting", "write", "writing"]
 
 Lines = Mapping[str, Set[int]]
 Arcs = Mapping[str, Set[tuple[int, int]]]
@@ -73,6 +76,45 @@ def writing(
         if isinstance(error, KcovError):
             raise
         raise wholefile.failed("report", name, error) from error
+
+
+def report(traces: Traces, path: str, options: Options) -> None:
+    """Write the data file of these traces. KcovError ESTALE for files that have changed since."""
+    find: Callable[[Trace], Mapping[str, Any]] = arcs_of if options.branch else lines_of
+    found = {name: dict(find(trace)) for name, trace in traces.items()}
+    stale = sources.changed(traces, {file for files in found.values() for file in files})
+    sources.refuse(stale, errno.ESTALE, "changed since it ran", options)
+    for files in found.values():
+        for file in stale:
+            files.pop(file, None)
+    write(path, found, arcs=options.branch)
+
+
+@contextmanager
+def reporting(traces: Traces, options: Options) -> Iterator[tuple[Coverage, list[str]]]:
+    """Give coverage.py with the data of these traces, and the files that it can report on.
+
+    It reads its configuration as always, so that what is excluded or omitted is the same. What it
+    raises becomes a KcovError; so does that there is no file.
+    """
+    files = sources.usable(traces, options)
+    try:
+        from coverage import Coverage
+        from coverage.exceptions import CoverageException
+    except ImportError:
+        raise missing() from None
+    if not files:
+        raise KcovError(errno.ENODATA, "report: no line of a source file was executed")
+    with tempfile.TemporaryDirectory(prefix="pykcov-") as directory:
+        data = os.path.join(directory, "data")
+        write(data, traces, arcs=options.branch)
+        try:
+            reporter = Coverage(data_file=data, messages=False)
+            reporter.set_option("report:ignore_errors", options.ignore_errors)
+            reporter.load()
+            yield reporter, files
+        except CoverageException as error:
+            raise KcovError(errno.EINVAL, f"report: {error}") from error
 
 
 def missing() -> KcovError:
