@@ -14,12 +14,13 @@ from ..errors import KcovError
 
 __all__ = ["main"]
 
-COMMANDS = ("run", "report", "diff", "ls", "doctor")
+COMMANDS = ("run", "report", "diff", "html", "ls", "doctor")
 
 HELP = """\
 usage: pykcov run [options] (SCRIPT | -m MODULE) [ARGS...]
        pykcov report [--format FORMAT] [options] [FILE...]
        pykcov diff [options] A B
+       pykcov html [-o FILE] [FILE...]
        pykcov ls [--sections] [--watch [SECONDS]]
        pykcov doctor [--clean]
 
@@ -29,6 +30,7 @@ thread or asyncio task, or by one request and whatever threads work for it.
   run      run a program as `python` would, write its trace and print a summary
   report   print what traces hold, or write it for coverage.py, lcov, Cobertura, Perfetto, as JSON
   diff     print what one trace executed that another one did not
+  html     write one page: sources, and which line was executed for which handle, by which thread
   ls       show the devices that are open now: owner, handles, open sections, fill, drops
   doctor   say which probe is in use and why, what devices are open, and what is stale
 

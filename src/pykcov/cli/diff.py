@@ -43,13 +43,13 @@ def main(argv: Sequence[str]) -> int:
         help="default: %(default)s; the others as of `pykcov report`",
     )
     writing.add_output(parser, "standard output, for coverage .coverage")
-    writing.add_sources(parser)
+    writing.add_ignore_errors(parser)
     try:
         asked = parser.parse_args(argv)
     except SystemExit as stop:  # --help is 0, a mistake is 2
         return int(stop.code or 0)
     before, after = Trace.load(asked.a), Trace.load(asked.b)
-    options = Options(branch=asked.branch, ignore_errors=asked.ignore_errors)
+    options = Options(ignore_errors=asked.ignore_errors)
     _warn_of_versions(before, after)
     only = after - before
     format = "difference" if asked.format == "text" else asked.format

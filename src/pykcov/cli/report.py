@@ -70,5 +70,6 @@ def _parser() -> argparse.ArgumentParser:
     ):
         name = option[2:].replace("-", "_")
         text.add_argument(option, action="store_const", const=name, dest="text", help=said)
-    writing.add_sources(parser)
+    writing.add_branch(parser)
+    writing.add_ignore_errors(parser)
     return parser

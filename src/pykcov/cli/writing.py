@@ -15,7 +15,7 @@ from ..errors import KcovError
 from ..report.options import Options, Report, Traces
 from ..trace import Trace
 
-__all__ = ["add_output", "add_sources", "collections", "write"]
+__all__ = ["add_branch", "add_ignore_errors", "add_output", "collections", "write"]
 
 # The module of a format, and its function.
 FORMATS = {
@@ -34,17 +34,23 @@ FORMATS = {
 TERMINAL = {"summary", "pcs", "missing", "show_source", "tree", "difference"}
 
 
-def add_sources(parser: argparse.ArgumentParser) -> None:
-    """Add the options for formats that read sources."""
+def add_branch(parser: argparse.ArgumentParser) -> None:
+    """Add the option for formats that can report branches."""
     parser.add_argument(
         "--branch",
         action="store_true",
         help="report branches, too: from line to line, worked out from the order of events",
     )
+
+
+def add_ignore_errors(parser: argparse.ArgumentParser) -> None:
+    """Add the option for formats that read sources."""
     parser.add_argument(
-        "-i", "--ignore-errors", action="store_true",
+        "-i",
+        "--ignore-errors",
+        action="store_true",
         help="leave out files whose source is gone or has changed since it ran",
-    )  # fmt: skip
+    )
 
 
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TextIO
 
-from ..probes.source import read_text
 from ..trace import Trace
 from .options import DEFAULT, Options, Traces
-from .sources import hits, statements, usable
+from .sources import hits, statements, text_lines, usable
 from .text import printable, shown, styled
 
 __all__ = ["write"]
@@ -36,8 +35,7 @@ def write(traces: Traces, out: TextIO, options: Options = DEFAULT) -> None:
         if number:
             put("", "")
         put("bold", shown(file, options.root))
-        text = read_text(file) or ""
-        for line in _lines(text.splitlines(), counts[file], known.get(file, ())):
+        for line in _lines(text_lines(file), counts.get(file, {}), known.get(file, ())):
             put(STYLES[line.mark], line.text)
 
 

@@ -112,7 +112,10 @@ def reporting(traces: Traces, options: Options) -> Iterator[tuple[Coverage, list
             reporter = Coverage(data_file=data, messages=False)
             reporter.set_option("report:ignore_errors", options.ignore_errors)
             reporter.load()
-            yield reporter, files
+            try:
+                yield reporter, files
+            finally:
+                reporter.get_data().close(force=True)
         except CoverageException as error:
             raise KcovError(errno.EINVAL, f"report: {error}") from error
 
@@ -125,9 +128,16 @@ def missing() -> KcovError:
 
 
 def lines_of(found: Trace | Lines) -> Lines:
-    """Return the lines of each file; what is not in a file, a ``<string>`` say, is left out."""
-    lines = found.lines() if isinstance(found, Trace) else found
-    return {file: lines[file] for file in lines if os.path.isabs(file)}
+    """Return the lines of each file; what is not in a file, a ``<string>`` say, is left out.
+
+    A module without a statement that was imported has none, and is there all the same.
+    """
+    lines: dict[str, Set[int]] = {}
+    if isinstance(found, Trace):
+        lines.update((place.file, set()) for place in found.places.values())
+        found = found.lines()
+    lines.update(found)
+    return {file: own for file, own in lines.items() if os.path.isabs(file)}
 
 
 def arcs_of(found: Trace | Arcs) -> Arcs:
@@ -149,7 +159,9 @@ def arcs_of(found: Trace | Arcs) -> Arcs:
 def _add(data: CoverageData, context: str, found: Found, arcs: bool) -> None:
     data.set_context(context)
     if arcs:
-        data.add_arcs(arcs_of(found))  # type: ignore[arg-type]
+        own = arcs_of(found)  # type: ignore[arg-type]
+        data.add_arcs(own)
+        data.touch_files([file for file in own if not own[file]])
     else:
         data.add_lines(lines_of(found))  # type: ignore[arg-type]
 

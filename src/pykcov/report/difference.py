@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from ..probes.source import digest, read_text
 from ..trace import Trace
 from .options import DEFAULT, Options, Traces
+from .sources import changed, text_lines
 from .text import printable, shown, styled
 
 __all__ = ["write"]
@@ -17,9 +17,10 @@ def write(traces: Traces, out: TextIO, options: Options = DEFAULT) -> None:
     trace = Trace.join(traces.values())
     put = styled(out)
     lines, functions = trace.lines(), trace.functions()
+    unusable = set(changed({"": trace}, lines))
     for file, count in trace.files().items():
         own = sorted(lines.get(file, ()))
-        texts = _texts(trace, file)
+        texts = [] if file in unusable else text_lines(file)
         note = "" if texts or not file else "  (no text: the source is gone, or not what ran)"
         put("bold", shown(file, options.root) + note)
         width = len(str(own[-1])) if own else 0
@@ -34,13 +35,6 @@ def write(traces: Traces, out: TextIO, options: Options = DEFAULT) -> None:
     total = sum(map(len, lines.values()))
     entered = sum(map(len, functions.values()))
     put("bold", f"{_many(total, 'line')}, {_many(entered, 'function')}")
-
-
-def _texts(trace: Trace, file: str) -> list[str]:
-    text = read_text(file) if len(trace.sources.get(file, ())) == 1 else None
-    if text is None or digest(text) != trace.sources[file][0]:
-        return []
-    return text.splitlines()
 
 
 def _many(number: int, what: str) -> str:

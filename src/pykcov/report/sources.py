@@ -13,19 +13,19 @@ from ..trace import Trace
 from .options import Options, Traces
 from .text import shown
 
-__all__ = ["changed", "hits", "refuse", "statements", "usable"]
+__all__ = ["changed", "hits", "refuse", "statements", "text_lines", "usable"]
 
 _NAMED = 5  # files that an error names
 
 
 def usable(traces: Traces, options: Options) -> list[str]:
-    """Return the files with executed lines whose text is there and is what ran, in order.
+    """Return the files of which anything was executed and whose text is what ran, in order.
 
     What is in no file, a ``<string>`` say, is left out. KcovError: ENOENT for a file that is gone,
     ESTALE for one that has changed; with ``options.ignore_errors`` these are left out, too.
     """
-    files = sorted({file for trace in traces.values() for file in trace.lines()})
-    files = [file for file in files if os.path.isabs(file)]
+    found = {place.file for trace in traces.values() for place in trace.places.values()}
+    files = sorted(file for file in found if os.path.isabs(file))
     gone = [file for file in files if not os.path.isfile(file)]
     stale = changed(traces, files)
     refuse(gone, errno.ENOENT, "the source is gone", options)
@@ -45,6 +45,12 @@ def changed(traces: Traces, files: Iterable[str]) -> list[str]:
     return result
 
 
+def text_lines(file: str) -> list[str]:
+    """Return the lines of a source as Python counts them: a form feed, say, begins none."""
+    lines = (read_text(file) or "").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def statements(files: Iterable[str]) -> dict[str, list[int]]:
     """Return the first lines of the statements of each file, as coverage.py and its configuration have it.
 
@@ -58,9 +64,12 @@ def statements(files: Iterable[str]) -> dict[str, list[int]]:
     result = {}
     try:
         reader = Coverage(data_file=None, messages=False)
-        for file in files:
-            with contextlib.suppress(NotPython):
-                result[file] = reader.analysis2(file)[1]
+        try:
+            for file in files:
+                with contextlib.suppress(NotPython):
+                    result[file] = reader.analysis2(file)[1]
+        finally:
+            reader.get_data().close(force=True)
     except CoverageException as error:
         raise KcovError(errno.EINVAL, f"report: {error}") from error
     return result
