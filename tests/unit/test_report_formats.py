@@ -184,7 +184,9 @@ def test_lcov_says_how_often_each_line_ran(program: Path) -> None:
     assert "SF:prices.py\n" in text
     assert "\nLF:6\nLH:5\n" in text
     assert "BRDA" not in text
-    assert "\nBRDA:12,0," in text_of(lcov.write, trace_of_run(program), Options(branch=True))
+    assert "\nBRDA:12,0,0,1\nBRDA:12,0,1,1\n" in text_of(
+        lcov.write, trace_of_run(program), Options(branch=True)
+    )
 
 
 def test_cobertura_has_the_lines_and_the_rate(program: Path) -> None:

@@ -72,6 +72,8 @@ def writing(
             _wait_for(name)
     except CoverageException as error:
         raise KcovError(errno.EIO, f"report: {name}: {error}") from error
+    except UnicodeEncodeError as error:  # a name that is no text: its database has no way to say it
+        raise KcovError(errno.EILSEQ, f"report: not for coverage.py: {error.object!r}") from error
     except OSError as error:
         if isinstance(error, KcovError):
             raise

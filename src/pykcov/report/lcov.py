@@ -1,10 +1,15 @@
-"""lcov's tracefile, for genhtml, editors and services: as coverage.py writes it, but with counts."""
+"""lcov's tracefile, for genhtml, editors and services: as coverage.py writes it, but for two things.
+
+A line has how often it ran, and a branch has a number: it is a text in coverage.py's, which lcov
+reads from version 2 on.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
@@ -16,6 +21,7 @@ from .sources import hits
 __all__ = ["write"]
 
 _LINE = re.compile(r"^DA:(\d+),1\b")
+_BRANCH = re.compile(r"^BRDA:(\d+),(\d+),.*,([^,\n]+)$")
 
 
 def write(traces: Traces, out: TextIO, options: Options = DEFAULT) -> None:
@@ -27,16 +33,22 @@ def write(traces: Traces, out: TextIO, options: Options = DEFAULT) -> None:
         path = os.path.join(directory, "lcov")
         coverage.lcov_report(files, outfile=path)
         with open(path, encoding="utf-8") as file:
-            out.writelines(_counted(file, hits(Trace.join(traces.values()))))
+            out.writelines(_rewritten(file, hits(Trace.join(traces.values()))))
 
 
-def _counted(lines: Iterable[str], counts: Mapping[str, Mapping[int, int]]) -> Iterator[str]:
+def _rewritten(records: Iterable[str], counts: Mapping[str, Mapping[int, int]]) -> Iterator[str]:
     own: Mapping[int, int] = {}
+    branches: Counter[str] = Counter()
 
     def counted(line: re.Match[str]) -> str:
         return f"DA:{line[1]},{own.get(int(line[1]), 1)}"
 
-    for line in lines:
-        if line.startswith("SF:"):
-            own = counts.get(os.path.abspath(line[3:].rstrip("\n")), {})
-        yield _LINE.sub(counted, line)
+    def numbered(branch: re.Match[str]) -> str:
+        branches[branch[1]] += 1
+        return f"BRDA:{branch[1]},{branch[2]},{branches[branch[1]] - 1},{branch[3]}"
+
+    for record in records:
+        if record.startswith("SF:"):
+            own = counts.get(os.path.abspath(record[3:].rstrip("\n")), {})
+            branches.clear()
+        yield _BRANCH.sub(numbered, _LINE.sub(counted, record))
