@@ -9,6 +9,8 @@ A map of this folder:
     namespace   the shared files                         codemap     source file <-> PCs
     probes      an event becomes a PC                    scope       source=, include=, omit=
     trace       the result                               symbolize   PC -> Location
+    arcs        from line to line, out of the order      calls       who called whom, likewise
+    tracefile   the file of a Trace                      wholefile   written whole or not at all
     reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TextIO
 
 from ..trace import Trace
+from .coveragepy import statements
 from .options import DEFAULT, Options, Traces
-from .sources import hits, statements, text_lines, usable
+from .sources import hits, text_lines, usable
 from .text import printable, shown, styled
 
 __all__ = ["write"]

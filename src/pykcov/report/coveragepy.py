@@ -11,8 +11,8 @@ import errno
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from .. import wholefile
@@ -24,7 +24,17 @@ from .options import Options, Traces
 if TYPE_CHECKING:
     from coverage import Coverage, CoverageData
 
-__all__ = ["Found", "arcs_of", "lines_of", "missing", "report", "reporting", "write", "writing"]
+__all__ = [
+    "Found",
+    "arcs_of",
+    "lines_of",
+    "missing",
+    "report",
+    "reporting",
+    "statements",
+    "write",
+    "writing",
+]
 
 Lines = Mapping[str, Set[int]]
 Arcs = Mapping[str, Set[tuple[int, int]]]
@@ -58,7 +68,7 @@ def writing(
     name = os.fsdecode(path)
     try:
         from coverage import CoverageData
-        from coverage.exceptions import CoverageException
+        from coverage.exceptions import ConfigError, CoverageException
     except ImportError:
         raise missing() from None
     try:
@@ -68,9 +78,9 @@ def writing(
             try:
                 yield lambda context, found: _add(data, context, found, arcs)
             finally:
-                data.close(force=True)
+                _close(data)
             _wait_for(name)
-    except CoverageException as error:
+    except (CoverageException, ConfigError) as error:
         raise KcovError(errno.EIO, f"report: {name}: {error}") from error
     except UnicodeEncodeError as error:  # a name that is no text: its database has no way to say it
         raise KcovError(errno.EILSEQ, f"report: not for coverage.py: {error.object!r}") from error
@@ -102,7 +112,7 @@ def reporting(traces: Traces, options: Options) -> Iterator[tuple[Coverage, list
     files = sources.usable(traces, options)
     try:
         from coverage import Coverage
-        from coverage.exceptions import CoverageException
+        from coverage.exceptions import ConfigError, CoverageException
     except ImportError:
         raise missing() from None
     if not files:
@@ -117,9 +127,33 @@ def reporting(traces: Traces, options: Options) -> Iterator[tuple[Coverage, list
             try:
                 yield reporter, files
             finally:
-                reporter.get_data().close(force=True)
-        except CoverageException as error:
+                _close(reporter.get_data())
+        except (CoverageException, ConfigError) as error:
             raise KcovError(errno.EINVAL, f"report: {error}") from error
+
+
+def statements(files: Iterable[str]) -> dict[str, list[int]]:
+    """Return the first lines of the statements of each file, as coverage.py and its configuration have it.
+
+    Nothing without coverage.py, and nothing for what is no Python.
+    """
+    try:
+        from coverage import Coverage
+        from coverage.exceptions import ConfigError, CoverageException, NotPython
+    except ImportError:
+        return {}
+    result = {}
+    try:
+        reader = Coverage(data_file=None, messages=False)
+        try:
+            for file in files:
+                with suppress(NotPython):
+                    result[file] = reader.analysis2(file)[1]
+        finally:
+            _close(reader.get_data())
+    except (CoverageException, ConfigError) as error:
+        raise KcovError(errno.EINVAL, f"report: {error}") from error
+    return result
 
 
 def missing() -> KcovError:
@@ -166,6 +200,12 @@ def _add(data: CoverageData, context: str, found: Found, arcs: bool) -> None:
         data.touch_files([file for file in own if not own[file]])
     else:
         data.add_lines(lines_of(found))  # type: ignore[arg-type]
+
+
+def _close(data: CoverageData) -> None:
+    """Close the database: before 7.10.7 there is no such call, and it is closed after each use."""
+    if hasattr(data, "close"):
+        data.close(force=True)
 
 
 def _wait_for(name: str) -> None:

@@ -12,8 +12,9 @@ from typing import Any, TextIO
 
 from .. import __version__, _recorder
 from ..trace import Trace
+from .coveragepy import statements
 from .options import DEFAULT, Options, Traces
-from .sources import hits, statements, text_lines, usable
+from .sources import hits, text_lines, usable
 from .text import printable, shown
 
 __all__ = ["write"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from ..trace import Trace
 from .options import Options, Traces
 from .text import shown
 
-__all__ = ["changed", "hits", "refuse", "statements", "text_lines", "usable"]
+__all__ = ["changed", "hits", "refuse", "text_lines", "usable"]
 
 _NAMED = 5  # files that an error names
 
@@ -49,30 +48,6 @@ def text_lines(file: str) -> list[str]:
     """Return the lines of a source as Python counts them: a form feed, say, begins none."""
     lines = (read_text(file) or "").split("\n")
     return lines if lines[-1] else lines[:-1]
-
-
-def statements(files: Iterable[str]) -> dict[str, list[int]]:
-    """Return the first lines of the statements of each file, as coverage.py and its configuration have it.
-
-    Nothing without coverage.py, and nothing for what is no Python.
-    """
-    try:
-        from coverage import Coverage
-        from coverage.exceptions import CoverageException, NotPython
-    except ImportError:
-        return {}
-    result = {}
-    try:
-        reader = Coverage(data_file=None, messages=False)
-        try:
-            for file in files:
-                with contextlib.suppress(NotPython):
-                    result[file] = reader.analysis2(file)[1]
-        finally:
-            reader.get_data().close(force=True)
-    except CoverageException as error:
-        raise KcovError(errno.EINVAL, f"report: {error}") from error
-    return result
 
 
 def refuse(files: list[str], number: int, cause: str, options: Options) -> None:
