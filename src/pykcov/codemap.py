@@ -133,28 +133,31 @@ class CodeMap:
         return found
 
     def _look_up(self, pc: int) -> Place | None:
+        found = self._range_of(pc)
+        if found is None:
+            return None
+        offset, file, keys = found
+        if keys is None:
+            return Place("line", file.name, offset, file.function_at(offset))
+        kind, function, line, column, end_line, end_column, arm = keys[offset][:7]
+        return Place(kind, file.name, line, function, column, end_line, end_column, arm)
+
+    def _range_of(self, pc: int) -> tuple[int, SourceFile, list[Key] | None] | None:
+        """Return which one of a range's PCs it is, the range's file, and its keys unless it is lines."""
         at = bisect.bisect_right(self._starts, pc) - 1
         if at < 0:
             return None
         count, file, keys = self._ranges[at]
         offset = pc - self._starts[at]
-        if offset >= count:
-            return None
-        if keys is None:
-            return Place("line", file.name, offset, file.function_at(offset))
-        kind, function, line, column, end_line, end_column, arm = keys[offset][:7]
-        return Place(kind, file.name, line, function, column, end_line, end_column, arm)
+        return (offset, file, keys) if offset < count else None
 
     def versions(self, pcs: Iterable[int]) -> dict[str, list[str]]:
         """Return the digests of the texts that have these PCs, by the names of their files.
 
         What has no text has no digest.
         """
-        found: dict[SourceFile, None] = {}
-        for pc in pcs:
-            at = bisect.bisect_right(self._starts, pc) - 1
-            if at >= 0:
-                found[self._ranges[at][1]] = None
+        ranges = filter(None, map(self._range_of, pcs))
+        found = dict.fromkeys(file for _, file, _ in ranges)
         result: dict[str, list[str]] = {}
         for file in found:
             if not file.digest.startswith(NO_TEXT):

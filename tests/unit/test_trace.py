@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pykcov
-from pykcov import Location, Trace, symbolize
+from pykcov import Location, Trace, codemap, symbolize
 from pykcov._recorder import tally
 from pykcov.codemap import PYTHON_PC_BASE
 from pykcov.probes.source import digest
@@ -168,6 +168,17 @@ def test_what_has_no_text_has_no_version() -> None:
         exec(compile("x = 1", "no such file", "exec"))
     assert "no such file" in c.trace.lines()
     assert "no such file" not in c.trace.sources
+
+
+def test_pcs_that_the_code_map_does_not_have_have_no_version() -> None:
+    with pykcov.collect(include=[__file__]) as c:
+        pass
+    known = {*c.trace.places}
+    assert known
+    assert codemap.versions(known | {1, 2**64 - 1, max(known) + (1 << 30)}) == codemap.versions(
+        known
+    )
+    assert codemap.versions({2**64 - 1}) == {}
 
 
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5)))

@@ -102,6 +102,20 @@ def report(traces: Traces, path: str, options: Options) -> None:
     write(path, found, arcs=options.branch)
 
 
+def written(
+    traces: Traces, options: Options, write: Callable[[Coverage, list[str], str], object]
+) -> list[str]:
+    """Return the lines of the file that ``write(coverage, files, path)`` makes."""
+    with (
+        reporting(traces, options) as (coverage, files),
+        tempfile.TemporaryDirectory() as directory,
+    ):
+        path = os.path.join(directory, "report")
+        write(coverage, files, path)
+        with open(path, encoding="utf-8") as file:
+            return file.readlines()
+
+
 @contextmanager
 def reporting(traces: Traces, options: Options) -> Iterator[tuple[Coverage, list[str]]]:
     """Give coverage.py with the data of these traces, and the files that it can report on.
@@ -170,7 +184,7 @@ def lines_of(found: Trace | Lines) -> Lines:
     """
     lines: dict[str, Set[int]] = {}
     if isinstance(found, Trace):
-        lines.update((place.file, set()) for place in found.places.values())
+        lines.update((file, set()) for file in sources.files_of(found))
         found = found.lines()
     lines.update(found)
     return {file: own for file, own in lines.items() if os.path.isabs(file)}

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
 from ..trace import Trace
-from .coveragepy import reporting
+from .coveragepy import written
 from .options import DEFAULT, Options, Traces
 from .sources import hits
 
@@ -26,14 +25,10 @@ _BRANCH = re.compile(r"^BRDA:(\d+),(\d+),.*,([^,\n]+)$")
 
 def write(traces: Traces, out: TextIO, options: Options = DEFAULT) -> None:
     """Write what ``coverage lcov`` writes of these collections, and how often each line ran."""
-    with (
-        reporting(traces, options) as (coverage, files),
-        tempfile.TemporaryDirectory() as directory,
-    ):
-        path = os.path.join(directory, "lcov")
-        coverage.lcov_report(files, outfile=path)
-        with open(path, encoding="utf-8") as file:
-            out.writelines(_rewritten(file, hits(Trace.join(traces.values()))))
+    records = written(
+        traces, options, lambda coverage, files, path: coverage.lcov_report(files, outfile=path)
+    )
+    out.writelines(_rewritten(records, hits(Trace.join(traces.values()))))
 
 
 def _rewritten(records: Iterable[str], counts: Mapping[str, Mapping[int, int]]) -> Iterator[str]:

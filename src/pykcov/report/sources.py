@@ -12,7 +12,7 @@ from ..trace import Trace
 from .options import Options, Traces
 from .text import shown
 
-__all__ = ["changed", "hits", "refuse", "text_lines", "usable"]
+__all__ = ["changed", "files_of", "hits", "refuse", "text_lines", "usable"]
 
 _NAMED = 5  # files that an error names
 
@@ -23,14 +23,19 @@ def usable(traces: Traces, options: Options) -> list[str]:
     What is in no file, a ``<string>`` say, is left out. KcovError: ENOENT for a file that is gone,
     ESTALE for one that has changed; with ``options.ignore_errors`` these are left out, too.
     """
-    found = {place.file for trace in traces.values() for place in trace.places.values()}
-    files = sorted(file for file in found if os.path.isabs(file))
+    files = sorted(set().union(*map(files_of, traces.values())))
     gone = [file for file in files if not os.path.isfile(file)]
     stale = changed(traces, files)
     refuse(gone, errno.ENOENT, "the source is gone", options)
     refuse(stale, errno.ESTALE, "changed since it ran", options)
     unusable = {*gone, *stale}
     return [file for file in files if file not in unusable]
+
+
+def files_of(trace: Trace) -> set[str]:
+    """Return the files of which Python code was executed, be it no statement; no ``<string>``."""
+    kinds = ("line", "entry", "arm")
+    return {p.file for p in trace.places.values() if p.kind in kinds and os.path.isabs(p.file)}
 
 
 def changed(traces: Traces, files: Iterable[str]) -> list[str]:
