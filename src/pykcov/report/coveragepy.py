@@ -34,6 +34,7 @@ __all__ = [
     "statements",
     "write",
     "writing",
+    "written",
 ]
 
 Lines = Mapping[str, Set[int]]
