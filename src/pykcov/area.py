@@ -7,19 +7,19 @@ memory costs more than filling it.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import json
-from dataclasses import dataclass
-from typing import Any
+from .namespace import this_process, words_of
 
-from .namespace import Namespace, this_process, words_of
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .namespace import Namespace
 
 __all__ = ["Area", "FileName", "Head", "Pool"]
 
 MAGIC = 0x766F636B79700002
 _PAGE = 4096
-_META = 1024  # byte of the header where the description begins, JSON
+_META = 1024  # byte of the header where the description begins
 
 
 class Head:
@@ -68,23 +68,22 @@ class Area:
 
     @classmethod
     def create(
-        cls, namespace: Namespace, name: str, size: int, *, records: int = 0, about: object = None
+        cls, namespace: Namespace, name: str, size: int, *, records: int = 0, about: bytes = b""
     ) -> Area:
         """Make an area of ``size`` words with room for ``records`` section records.
 
-        ``about`` is kept in the header as JSON. Raises KcovError ENOMEM if there is no space.
+        ``about`` is kept in the header. Raises KcovError ENOMEM if there is no space.
         """
-        text = json.dumps(about).encode()
-        header = -(-(_META + len(text)) // _PAGE) * _PAGE
+        header = -(-(_META + len(about)) // _PAGE) * _PAGE
         made = namespace.create(name, header + 8 * (size + records * RECORD_WORDS))
         with memoryview(made).cast("Q") as words:
             words[Head.BYTES] = header
             words[Head.SIZE] = size
             words[Head.RECORDS] = records
             words[Head.PID], words[Head.STARTED] = this_process()
-            words[Head.META] = len(text)
+            words[Head.META] = len(about)
             words[Head.MAGIC] = MAGIC
-        made[_META : _META + len(text)] = text
+        made[_META : _META + len(about)] = about
         self = cls.__new__(cls)
         self._bind(namespace, name, made)
         return self
@@ -106,20 +105,16 @@ class Area:
         self.record_room = len(self.records) // RECORD_WORDS
 
     @property
-    def about(self) -> Any:
-        """The description in the header. Raises KcovError EUCLEAN if it is damaged."""
-        text = self._map[_META : min(_META + self.head[Head.META], self.head[Head.BYTES])]
-        try:
-            return json.loads(text)
-        except ValueError:
-            raise self.namespace.damaged(self.name, "its description is not JSON") from None
+    def about(self) -> bytes:
+        """The description in the header."""
+        end = min(_META + self.head[Head.META], self.head[Head.BYTES], len(self._map))
+        return bytes(self._map[_META:end])
 
     def unlink(self) -> None:
         """Remove the file. The memory stays for as long as somebody has it mapped."""
         self.namespace.unlink(self.name)
 
 
-@dataclass(frozen=True, slots=True)
 class FileName:
     """What the name of a file says that sections record into.
 
@@ -127,10 +122,13 @@ class FileName:
     session ``key``: ``parked.SLOT.SEQUENCE.PID.STARTED.N``.
     """
 
-    pid: int
-    started: int
-    number: int
-    key: int = 0
+    __slots__ = ("key", "number", "pid", "started")
+
+    def __init__(self, pid: int, started: int, number: int, key: int = 0) -> None:
+        self.pid = pid
+        self.started = started
+        self.number = number
+        self.key = key
 
     @classmethod
     def parse(cls, name: str) -> FileName | None:
@@ -162,7 +160,7 @@ class Pool:
         self._namespace = namespace
         self._free: dict[int, list[Area]] = {}
         self._waiting = 0
-        self._numbers = itertools.count(1)
+        self._numbers = iter(range(1, 1 << 40))  # itertools.count(), which is 20 types
         self._process = this_process()
 
     def get(self, size: int) -> Area:
@@ -189,7 +187,7 @@ class Pool:
         """Give an area away, to the session whose section has filled it."""
         file = FileName.parse(area.name)
         assert file is not None
-        name = str(dataclasses.replace(file, key=area.head[Head.DEVICE]))
+        name = str(FileName(file.pid, file.started, file.number, area.head[Head.DEVICE]))
         self._namespace.rename(area.name, name)
         area.name = name
 

@@ -13,10 +13,11 @@ from errno import EBADF, EEXIST, EINVAL
 from types import TracebackType
 from typing import Self
 
-from . import device, probes, remote, task
+from . import device, probes, task
 from .area import Area, Head
 from .errors import KcovError
 from .reading import make_trace, read_records
+from .remote import Section, enter
 from .scope import Scope
 from .task import quietly
 from .trace import SectionRecord, Trace
@@ -57,7 +58,7 @@ class collect:
         self._branch = branch
         self._area_size = area_size
         self._device: device.Device | None = None
-        self._section: remote.Section | None = None
+        self._section: Section | None = None
         self._token: task.Token | None = None
         self._trace: Trace | None = None
         self._records: list[SectionRecord] = []
@@ -87,7 +88,7 @@ class collect:
         self._device = opened
         self._pid = os.getpid()
         self._token = opened._pass_on(follow=True)
-        self._section = remote.enter(self.handle, opened._key(), implicit=True)
+        self._section = enter(self.handle, opened._key(), implicit=True)
         return self
 
     @quietly
