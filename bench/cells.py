@@ -20,6 +20,7 @@ from typing import Any
 
 import compiled
 import processes
+import reading
 from floor import Floor
 from setting import (
     AREA,
@@ -363,6 +364,7 @@ CELLS: dict[str, Callable[[Setting], Round]] = {
     "length": length,
     **processes.CELLS,
     **compiled.CELLS,
+    **reading.CELLS,
 }
 
 

@@ -10,7 +10,9 @@ A map of this folder:
     gathering   what sections of others have left        scope       which files; choices: source=, include=, omit=
     probes      an event becomes a PC                    symbolize   PC -> Location
     instrument  compile modules with probes              inventory   what `pykcov doctor` shows
-    trace       the result
+    trace       the result                               tracefile   its file
+    arcs        from line to line, out of the order      calls       who called whom, likewise
+    wholefile   written whole or not at all
     reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
     late        what is imported when it is needed
