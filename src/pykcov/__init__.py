@@ -11,6 +11,7 @@ A map of this folder:
     trace       the result                               symbolize   PC -> Location
     reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
+    linux       the kernel's own device
 
 `_recorder` is the hot path, in C: is this task collecting, append, count what did not fit.
 """

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from errno import EBADF, EBUSY, EEXIST, EINVAL, ENOTTY
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self, overload
 
 from . import _recorder, abi, carry, namespace, probes, registry, remote, task
 from .abi import TRACE_CMP, TRACE_PC
@@ -25,6 +25,11 @@ from .scope import Scope
 from .task import Task, quietly
 from .trace import Trace
 
+if TYPE_CHECKING:
+    import os
+
+    from . import linux
+
 __all__ = ["Device", "open"]
 
 log = logging.getLogger("pykcov")
@@ -32,20 +37,47 @@ log = logging.getLogger("pykcov")
 _MAX_RECORDS = 1 << 20  # 128 bytes each
 
 
+@overload
+def open(path: str | os.PathLike[str], /) -> linux.Device: ...
+
+
+@overload
 def open(
+    path: None = None,
+    /,
     *,
     source: Iterable[str] = (),
     include: Iterable[str] = (),
     omit: Iterable[str] = (),
     branch: bool = False,
     sections: int = 0,
-) -> Device:
-    """Open a new device.
+) -> Device: ...
+
+
+def open(
+    path: str | os.PathLike[str] | None = None,
+    /,
+    *,
+    source: Iterable[str] = (),
+    include: Iterable[str] = (),
+    omit: Iterable[str] = (),
+    branch: bool = False,
+    sections: int = 0,
+) -> Device | linux.Device:
+    """Open a new device; with ``path``, the kernel's: ``/sys/kernel/debug/kcov``.
+
+    The kernel's device has the same verbs (linux.Device) and no options.
 
     ``source``, ``include``, ``omit`` say which files are recorded, as coverage.py's do. With ``branch`` the arm
     that each branch takes is recorded too. ``sections`` is how many section records the device has
     room for (who recorded what: Trace.sections).
     """
+    if path is not None:
+        if source or include or omit or branch or sections:
+            raise TypeError("open: the kernel's device has no options")
+        from . import linux  # ctypes too; few machines have a kcov
+
+        return linux.Device(path)
     return Device(Scope(source, include, omit), branch=branch, sections=sections)
 
 
