@@ -118,7 +118,7 @@ def _of_any_enable(code: int, state: str) -> str:
     if code == EINVAL:
         return state or "the device is not ready: another process has it enabled, or it has no size"
     if code == EBUSY:
-        return "this thread has enabled another device; one that was closed meanwhile counts too"
+        return "this thread has enabled another device; one that was closed counts too"
     if code == abi.ENOTSUPP:
         return "TRACE_CMP: this kernel is built without CONFIG_KCOV_ENABLE_COMPARISONS"
     return of_request(code)
