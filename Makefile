@@ -77,7 +77,8 @@ chaos-%: .venv/%/installed
 
 # On the host's files, which the guest cannot write.
 IN_GUEST = env PYKCOV_TEST_DEVICE=/sys/kernel/debug/kcov PYKCOV_TEST_SEQUENCES=$(SEQUENCES) PYTHONDONTWRITEBYTECODE=1 \
-	HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis $(CURDIR)/.venv/$*/bin/python -m pytest -x -q -p no:cacheprovider
+	HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis $(CURDIR)/.venv/$*/bin/python -m pytest -x -q -p no:cacheprovider \
+	-o faulthandler_timeout=300
 
 kernel-test-x86-%: .venv/%/installed
 	.venv/$*/bin/python tools/kernel/run.py --timeout 3600 x86 $(IN_GUEST) $(or $(ARGS),tests/kernel tests/conformance)

@@ -12,6 +12,7 @@ import contextvars
 import errno
 import functools
 import gc
+import itertools
 import json
 import os
 import queue
@@ -28,6 +29,7 @@ from typing import Any, Protocol, TypeVar
 
 import pykcov
 from conformance import marks, work
+from conformance.rules import LINUX, PYKCOV, Rules
 from pykcov import linux
 
 T = TypeVar("T")
@@ -42,29 +44,6 @@ AREA = 128  # words of a section's area
 CONTEXTS_MOVE = sys.version_info >= (3, 12)
 
 INIT_TRACE, ENABLE, DISABLE, REMOTE_ENABLE = 0x80086301, 0x6364, 0x6365, 0x40186366
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Where pykcov and the kernel answer differently on purpose (docs/kernel-differences.md)."""
-
-    max_handles: int = 0x10000
-    any_value_in_handles: bool = True  # but 0; the kernel takes a USB bus's only
-    local_beside_remote: bool = True
-    any_size_can_be_mapped: bool = True
-    section_area: tuple[int, int] = (2, (2**31 - 1) // 8)  # words
-    common_handle_bits: int = 48
-
-
-PYKCOV = Rules()
-LINUX = Rules(
-    max_handles=0x100,
-    any_value_in_handles=False,
-    local_beside_remote=False,
-    any_size_can_be_mapped=False,
-    section_area=(0, 2**32 - 1),
-    common_handle_bits=32,
-)
 
 
 def answer(call: Callable[[], object]) -> str:
@@ -352,9 +331,10 @@ def in_child(command: Callable[[], T], timeout: float = 60) -> T:
 def eventually(check: Callable[[], object], complaint: str, seconds: float = 10) -> None:
     """Wait until the check holds. The seconds only bound a failure; nothing is measured."""
     end = time.monotonic() + seconds
+    naps = itertools.chain([0.0] * 50, itertools.repeat(0.001))  # mostly it is a matter of a yield
     while not check():
         assert time.monotonic() < end, complaint
-        time.sleep(0.001)
+        time.sleep(next(naps))
 
 
 def settles(call: Callable[[], str], wanted: str = "ok") -> None:
