@@ -20,7 +20,7 @@ BUILT_OF = pyproject.toml setup.py $(wildcard src/pykcov/*.c src/pykcov/*.h)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "test, truth, chaos, bench, lint, docs and demo also run on one Python: make test-3.11 ARGS='-k mmap'"
+	@echo "test, truth, chaos, kernel-test, bench, lint, docs and demo also run on one Python: make test-3.11 ARGS='-k mmap'"
 
 venv: ## an environment for every Python of VERSIONS that the machine has
 	@+$(PYTHONS) each venv $(VERSIONS)
