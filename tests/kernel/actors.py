@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -11,7 +12,6 @@ from typing import Any, Protocol
 from conformance.backend import ThreadTask
 
 Answers = list[str]
-Call = tuple[Any, ...]  # what to do, and its arguments: JSON
 Perform = Callable[..., Answers]
 
 
@@ -72,6 +72,8 @@ class Process:
         os.write(self._calls, json.dumps(call).encode() + b"\n")
         text = b""
         while not text.endswith(b"\n"):
+            ready, _, _ = select.select([self._answers], [], [], 60)
+            assert ready, "the process hangs"
             part = os.read(self._answers, 1 << 16)
             assert part, "the process has ended"
             text += part

@@ -60,10 +60,11 @@ def busy(bus: Bus) -> Iterator[list[int]]:
             bus.cycle()
             cycles.append(1)
 
-    thread = threading.Thread(target=body)
+    thread = threading.Thread(target=body, daemon=True)
     thread.start()
     try:
         yield cycles
     finally:
         stop.set()
-        thread.join()
+        thread.join(60)
+        assert not thread.is_alive(), "the bus hangs"

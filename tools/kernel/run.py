@@ -97,6 +97,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--timeout", type=float, default=1200, metavar="SECONDS")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
+    if not options.command:
+        parser.error("a command is needed")
     try:
         return run(options.kind, options.command, options.timeout)
     except build.Missing as error:

@@ -29,7 +29,7 @@ _DEBUGFS = "/sys/kernel/debug"
 def of_open(code: int, path: str) -> str:
     """Say why the device cannot be opened, and what to do."""
     if code in (EACCES, EPERM) and os.geteuid() == 0:
-        return "the kernel is locked down (/sys/kernel/security/lockdown): nobody may open it"
+        return "not even this root may open it: the kernel is locked down, or root is a container's"
     if code in (EACCES, EPERM):
         return "only root may open it: run this as root, or let root hand over the open descriptor"
     points = _debugfs()
