@@ -11,7 +11,7 @@ A map of this folder:
     trace       the result                               symbolize   PC -> Location
     reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
-    linux       the kernel's own device
+    linux       the kernel's own device               closing     the end of a device
 
 `_recorder` is the hot path, in C: is this task collecting, append, count what did not fit.
 """

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import errno
 import logging
-import warnings
 from collections.abc import Callable, Iterable
 from errno import EBADF, EBUSY, EEXIST, EINVAL, ENOTTY
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, overload
 
 from . import _recorder, abi, carry, namespace, probes, registry, remote, task
 from .abi import TRACE_CMP, TRACE_PC
 from .area import Area
+from .closing import Closing
 from .errors import KcovError
 from .namespace import this_process
 from .reading import read_area
@@ -81,7 +80,7 @@ def open(
     return Device(Scope(source, include, omit), branch=branch, sections=sections)
 
 
-class Device:
+class Device(Closing):
     """One open device: what an open file of ``/sys/kernel/debug/kcov`` is.
 
     Words are 64 bits. Every verb raises KcovError with the kernel's errno; EBADF once it is closed.
@@ -332,23 +331,6 @@ class Device:
         """How many events did not fit, in the area or in a section's, since the device was opened."""
         self._check_open("dropped")
         return int(self._slot[Word.DROPPED])
-
-    def __enter__(self) -> Self:
-        self._check_open("with")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self._closed:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self.close()
 
     # -- for collect() and task.py
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ def kernel_events() -> dict[int, str]:
         device.init_trace(1 << 12)
         area = device.mmap()
         device.remote_enable(area_size=1 << 10, common_handle=1)
-        with Vhost() as vhost:
+        with closing(Vhost()) as vhost:
             for queue in QUEUES.values():
                 area[0] = 0
                 vhost.kick(queue)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_the_worker_that_this_thread_owns_is_collected_by_its_common_handle(
 ) -> None:
     area = device.mmap()
     device.remote_enable(area_size=AREA, common_handle=COMMON)
-    with Vhost() as vhost:
+    with closing(Vhost()) as vhost:
         for queue, name in SERVES.items():
             area[0] = 0
             vhost.kick(queue)
@@ -53,7 +54,7 @@ def test_the_worker_that_this_thread_owns_is_collected_by_its_common_handle(
 def test_without_a_common_handle_the_worker_is_not_collected(device: linux.Device) -> None:
     area = device.mmap()
     device.remote_enable(area_size=AREA)
-    with Vhost() as vhost:
+    with closing(Vhost()) as vhost:
         vhost.kick(SEND)
     device.disable()
     assert area[0] == 0
@@ -61,7 +62,7 @@ def test_without_a_common_handle_the_worker_is_not_collected(device: linux.Devic
 
 def test_a_worker_that_was_there_before_is_not_collected(device: linux.Device) -> None:
     area = device.mmap()
-    with Vhost() as vhost:
+    with closing(Vhost()) as vhost:
         device.remote_enable(area_size=AREA, common_handle=COMMON)
         vhost.kick(SEND)
         device.disable()
@@ -74,7 +75,7 @@ def test_the_work_of_one_common_handle_does_not_show_under_another(device: linux
         mine, others = device.mmap(), second.mmap()
         device.remote_enable(area_size=AREA, common_handle=COMMON)
         other(lambda: second.remote_enable(area_size=AREA, common_handle=COMMON + 1))
-        with Vhost() as vhost, other(Vhost) as others_vhost:
+        with closing(Vhost()) as vhost, closing(other(Vhost)) as others_vhost:
             vhost.kick(SEND)
             others_vhost.kick(RECEIVE)
         device.disable()
@@ -158,7 +159,7 @@ def test_one_device_takes_both_kinds_of_handles(
         before = area[0]
         bus.cycle()
         assert settled(lambda: area[0]) > before
-    with Vhost() as vhost:
+    with closing(Vhost()) as vhost:
         vhost.kick(SEND)
     device.disable()
     assert {"hub_event", SERVES[SEND]} <= functions(area)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from types import TracebackType
-from typing import Self
 
 SET_OWNER = 0xAF01
 SET_VRING_KICK = 0x4008AF20  # struct vhost_vring_file: index of the queue, descriptor
@@ -42,14 +40,3 @@ class Vhost:
 
     def close(self) -> None:
         os.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

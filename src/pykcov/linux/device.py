@@ -11,14 +11,13 @@ import mmap
 import os
 import struct
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from errno import EBADF, EINVAL
-from types import TracebackType
 from typing import Self
 
 from .. import abi
+from ..closing import Closing
 from ..device import _number
 from ..errors import KcovError
 from ..task import quietly
@@ -41,7 +40,7 @@ _MAP_FAILED = ctypes.c_void_p(-1).value
 _PROT_NONE = 0
 
 
-class Device:
+class Device(Closing):
     """One open file of the kernel's kcov.
 
     Words are 64 bits. Every verb raises KcovError with the errno that the kernel gave; EBADF once it is closed.
@@ -236,23 +235,6 @@ class Device:
         """Return the descriptor, to hand it over. Errors: EBADF."""
         self._check_open("fileno")
         return self._fd
-
-    def __enter__(self) -> Self:
-        self._check_open("with")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self.closed:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self.close()
 
     # -- the kernel is asked
 
