@@ -70,11 +70,14 @@ def get(kind: str) -> Path:
     key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pykcov" / "kernel"
     folder = cache / f"{kind}-{key}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time; released when the file is closed
-        if not folder.exists():
-            _build(recipe, config, cache, folder, version)
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "lock").open("w") as lock:
+            fcntl.flock(
+                lock, fcntl.LOCK_EX
+            )  # one build at a time; released when the file is closed
+            if not folder.exists():  # nobody has built it meanwhile
+                _build(recipe, config, cache, folder, version)
     return folder
 
 
