@@ -100,6 +100,7 @@ class Device(Closing):
         self._sink: _recorder.Sink | None = None
         self._handles: tuple[int, ...] = ()
         self._inherited: _recorder.Inherited | None = None
+        _release_orphans()
         self.number = self._registry.claim()
         self._slot = self._registry.slot(self.number)
         self._file = self._registry.next_file()
@@ -475,13 +476,15 @@ class Device(Closing):
     def _release(self) -> None:
         """The last reference is gone: free the slot and the file, unless a task still collects."""
         _open_devices.pop(self._file, None)
+        _closed_enabled.pop(self._file, None)
         with self._lock:
             mine = self._slot[Word.SERIAL] == self._file and self._pid == this_process()[0]
-            if mine and (
-                self._slot[Word.MODE] in (Mode.DISABLED, Mode.INIT) or self._owner_is_dead()
-            ):
+            mode = self._slot[Word.MODE]
+            if not mine or mode == Mode.FREE:
+                return
+            if mode in (Mode.DISABLED, Mode.INIT) or self._owner_is_dead():
                 self._registry.release(self.number)
-            elif mine:
+            else:
                 _closed_enabled[self._file] = self
 
     def _set_owner(self, owner: Task | None) -> None:
@@ -565,6 +568,13 @@ class Device(Closing):
 # Devices of this process that are not closed, and those that were while a task had them enabled, by file.
 _open_devices: dict[int, Device] = {}
 _closed_enabled: dict[int, Device] = {}
+
+
+def _release_orphans() -> None:
+    """Free what was closed while another process had it enabled that has disabled it since, or died."""
+    for device in list(_closed_enabled.values()):
+        if device._slot[Word.OWNER_PID] != this_process()[0]:  # an own task does it at its end
+            device._release()
 
 
 def _number(call: str, what: str, value: object) -> int:

@@ -433,6 +433,7 @@ class Machine(RuleBasedStateMachine):
         for pair in self.pairs:
             for fd in pair.fds:
                 fd.close()
+        pykcov.open().close()  # which frees what was closed while a process had it enabled that was killed
 
 
 TestDifferential = Machine.TestCase

@@ -58,20 +58,18 @@ def of_init_trace(code: int, size: int) -> str:
     return of_request(code)
 
 
-def of_mmap(code: int, length: int, offset: int, size: int) -> str:
-    """Say why the area cannot be mapped. ``size`` in words, 0 where this process did not set it."""
+def of_mmap(code: int, length: int, offset: int, size: int | None) -> str:
+    """Say why the area cannot be mapped. ``size`` in words, 0 before init_trace, None if nobody here knows."""
     if code == EACCES:
         return "the descriptor is not open for reading and writing"
     if code == EINVAL and size and 8 * size % mmap.PAGESIZE:
-        return (
-            f"{size} words are no whole pages of {mmap.PAGESIZE // 8}: the kernel never maps them"
-        )
+        return f"{size} words are no whole pages of {mmap.PAGESIZE // 8}: the kernel never maps it"
     if code == EINVAL and size:
         return f"{length} bytes from {offset}: the area has {8 * size} bytes from 0"
+    if code == EINVAL and size is None:
+        return f"{length} bytes from {offset}: where the size was set elsewhere, give all of it, in bytes"
     if code == EINVAL:
-        return (
-            f"{length} bytes from {offset}: that is not the whole area, or init_trace comes first"
-        )
+        return "init_trace comes first"
     return of_request(code)
 
 

@@ -57,7 +57,7 @@ class Device(Closing):
             code = error.errno or EINVAL
             cause = causes.of_open(code, os.fspath(path))
             raise KcovError(code, f"open {os.fspath(path)}: {cause}") from None
-        self._own(fd)
+        self._own(fd, 0)
 
     @classmethod
     def from_fd(cls, fd: int) -> Self:
@@ -72,13 +72,13 @@ class Device(Closing):
         except OSError as error:
             raise KcovError(EBADF, f"from_fd: descriptor {fd} is not open") from error
         self = cls.__new__(cls)
-        self._own(fd)
+        self._own(fd, None)
         return self
 
-    def _own(self, fd: int) -> None:
+    def _own(self, fd: int, size: int | None) -> None:
         self._fd = fd
-        self._size = 0  # words, as far as this process knows
-        self._owner: tuple[int, int] | None = None  # process and thread that enabled it, likewise
+        self._size = size  # words, 0 before init_trace, None if another process may have made that
+        self._owner: tuple[int, int] | None = None  # process and thread that enabled it through us
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd {self._fd}: {self._state()}"
@@ -113,7 +113,7 @@ class Device(Closing):
         call = "mmap"
         self._check_open(call)
         if length is None:
-            length = 8 * self._size
+            length = 8 * (self._size or 0)
         pages = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
         protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED
         address = _libc.mmap(None, length, protection, flags, self._fd, offset)
@@ -274,14 +274,14 @@ class Device(Closing):
 
     def _not_ready(self) -> str:
         """Return why the device cannot be enabled; '' if this process knows no reason."""
-        return self._state() if self._is_owned() or not self._size else ""
+        return self._state() if self._is_owned() or self._size == 0 else ""
 
     def _state(self) -> str:
         if self._owner is not None and self._is_owned():
             pid, tid = self._owner
             process = "" if pid == os.getpid() else f" of process {pid}"
             return f"it is enabled by thread {tid}{process}"
-        return "it is not enabled" if self._size else "init_trace comes first"
+        return "init_trace comes first" if self._size == 0 else "it is not enabled"
 
 
 def _u64(call: str, what: str, value: object) -> int:
