@@ -7,6 +7,7 @@ VERSIONS      ?= 3.11 3.12 3.13
 PYTHON3       ?= python3
 TRUTH_MINUTES ?= 5
 CHAOS_SECONDS ?= 60
+SEQUENCES     ?= 200
 ARGS          ?=
 
 PYTHONS  = MAKE='$(MAKE)' $(PYTHON3) tools/pythons.py
@@ -15,11 +16,11 @@ BUILT_OF = pyproject.toml setup.py $(wildcard src/pykcov/*.c src/pykcov/*.h)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SECONDARY:
-.PHONY: help venv test truth chaos bench lint format docs demo clean
+.PHONY: help venv test truth chaos kernel-test kernel-test-x86 bench lint format docs demo clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "test, truth, chaos, bench, lint, docs and demo also run on one Python: make test-3.11 ARGS='-k mmap'"
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "test, truth, chaos, kernel-test, bench, lint, docs and demo also run on one Python: make test-3.11 ARGS='-k mmap'"
 
 venv: ## an environment for every Python of VERSIONS that the machine has
 	@+$(PYTHONS) each venv $(VERSIONS)
@@ -32,6 +33,12 @@ truth: ## generated programs against their exact traces, TRUTH_MINUTES on each P
 
 chaos: ## a storm of processes that are killed, CHAOS_SECONDS on each Python
 	@+$(PYTHONS) each chaos $(VERSIONS)
+
+kernel-test: ## the kernel's own device, in a small Linux that is built once and runs as a program
+	@+$(PYTHONS) newest kernel-test $(VERSIONS)
+
+kernel-test-x86: ## the same in a PC with two processors that qemu emulates
+	@+$(PYTHONS) newest kernel-test-x86 $(VERSIONS)
 
 bench: ## the costs, side by side, on each Python
 	@+$(PYTHONS) each bench $(VERSIONS)
@@ -67,6 +74,17 @@ truth-%: .venv/%/installed
 
 chaos-%: .venv/%/installed
 	.venv/$*/bin/python -m tests.chaos --seconds $(CHAOS_SECONDS) $(ARGS)
+
+# On the host's files, which the guest cannot write.
+IN_GUEST = env PYKCOV_TEST_DEVICE=/sys/kernel/debug/kcov PYKCOV_TEST_SEQUENCES=$(SEQUENCES) PYTHONDONTWRITEBYTECODE=1 \
+	HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis $(CURDIR)/.venv/$*/bin/python -m pytest -x -q -p no:cacheprovider \
+	-o faulthandler_timeout=300
+
+kernel-test-x86-%: .venv/%/installed
+	.venv/$*/bin/python tools/kernel/run.py --timeout 3600 x86 $(IN_GUEST) $(or $(ARGS),tests/kernel tests/conformance)
+
+kernel-test-%: .venv/%/installed
+	.venv/$*/bin/python tools/kernel/run.py um $(IN_GUEST) $(or $(ARGS),tests/kernel tests/conformance)
 
 bench-%: .venv/%/installed
 	.venv/$*/bin/python bench/run.py $(ARGS)

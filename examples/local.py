@@ -1,8 +1,11 @@
 """The program of kcov's documentation that collects from its own thread, in Python.
 
-The kernel's program prints what the kernel executed for `read(-1, NULL, 0)`; this one prints what
-Python code executed for `target()`, and beside each PC where it is.
+The kernel's program prints what the kernel executed for `read(-1, NULL, 0)`. So does this one if its argument is
+the kernel's device, /sys/kernel/debug/kcov. Without an argument it prints what Python code executed for it.
 """
+
+import os
+import sys
 
 import pykcov
 from pykcov.abi import KCOV_DISABLE, KCOV_ENABLE, KCOV_INIT_TRACE
@@ -11,14 +14,15 @@ COVER_SIZE = 64 << 10  # words
 
 
 def target(fd: int) -> int:
-    if fd < 0:
+    try:
+        return len(os.read(fd, 0))
+    except OSError:
         return -1
-    return fd
 
 
 def main() -> None:
     # One device collects from one task at a time.
-    kcov = pykcov.open()
+    kcov = pykcov.open(*sys.argv[1:])
     # The size of the area, in words of 64 bits.
     kcov.ioctl(KCOV_INIT_TRACE, COVER_SIZE)
     # The area: word 0 is the count, the PCs follow.

@@ -2,9 +2,13 @@
 
 The patch's program collects what the kernel's background threads do under the handle 0x42. Here
 a thread of this program plays the kernel: it is annotated, and was there before the device.
+With the kernel's device and a handle as arguments, the kernel plays itself:
+
+    remote.py /sys/kernel/debug/kcov 0x0100000000000001    # what happens on USB bus 1
 """
 
 import struct
+import sys
 import threading
 import time
 
@@ -22,11 +26,11 @@ COVER_SIZE = 64 << 10  # words
 KCOV_TRACE_PC = 0
 KCOV_TRACE_CMP = 1
 
-KCOV_REMOTE_ID = 0x42
+KCOV_REMOTE_ID = int(sys.argv[2], 0) if sys.argv[2:] else 0x42
 
 
 def main() -> None:
-    kcov = pykcov.open()
+    kcov = pykcov.open(*sys.argv[1:2])
     kcov.ioctl(KCOV_INIT_TRACE, COVER_SIZE)
     cover = kcov.mmap(COVER_SIZE * 8)
 

@@ -16,6 +16,7 @@ A map of this folder:
     reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
     late        what is imported when it is needed
+    linux       the kernel's own device               closing     the end of a device
 
 `_recorder` is the hot path, in C: is this task collecting, append, count what did not fit.
 """

@@ -34,6 +34,7 @@ MAX_SIZE = (2**31 - 1) // 8
 RECORD_WORDS = {TRACE_PC: 1, TRACE_CMP: 4}
 
 KCOV_REMOTE_MAX_HANDLES = 0x10000
+MAX_HANDLES_OF_LINUX = 0x100  # what the patch's limit became
 MAX_HANDLE = 2**64 - 1
 # The patch: 0000000000000000 - 0000ffffffffffff are common handles.
 MAX_COMMON_HANDLE = 0x0000_FFFF_FFFF_FFFF
@@ -41,7 +42,7 @@ MAX_COMMON_HANDLE = 0x0000_FFFF_FFFF_FFFF
 SUBSYSTEM_COMMON = 0x00 << 56
 SUBSYSTEM_USB = 0x01 << 56
 _SUBSYSTEM_MASK = 0xFF << 56
-_INSTANCE_MASK = 0xFFFF_FFFF
+INSTANCE_MASK = 0xFFFF_FFFF
 
 # struct kcov_remote_arg: u32 trace_mode, area_size, num_handles, 4 bytes of padding, u64 common_handle.
 _REMOTE_ARG = "=IIIxxxxQ"
@@ -61,7 +62,7 @@ def remote_handle(subsystem: int, instance: int) -> int:
     ``subsystem`` is SUBSYSTEM_COMMON or SUBSYSTEM_USB (the top byte of the handle), ``instance`` a
     32-bit number. Raises KcovError EINVAL where the kernel's ``kcov_remote_handle`` returns 0.
     """
-    if subsystem & ~_SUBSYSTEM_MASK or not 0 <= instance <= _INSTANCE_MASK:
+    if subsystem & ~_SUBSYSTEM_MASK or not 0 <= instance <= INSTANCE_MASK:
         raise KcovError(
             EINVAL,
             f"remote_handle: subsystem {subsystem:#x}, instance {instance:#x}: "

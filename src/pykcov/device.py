@@ -7,15 +7,14 @@ exceptions). The state is in the registry's slot and belongs to the namespace; o
 from __future__ import annotations
 
 import errno
-import warnings
 from collections.abc import Callable, Iterable
 from errno import EBADF, EBUSY, EEXIST, EINVAL, ENOTTY
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, overload
 
 from . import _recorder, abi, carry, namespace, probes, registry, task
 from .abi import TRACE_CMP, TRACE_PC
 from .area import Area
+from .closing import Closing
 from .errors import KcovError, log
 from .gathering import gather
 from .namespace import this_process
@@ -26,6 +25,11 @@ from .scope import Scope
 from .task import Task, quietly
 from .trace import Trace
 
+if TYPE_CHECKING:
+    import os
+
+    from . import linux
+
 __all__ = ["Device", "open"]
 
 _MAX_RECORDS = 1 << 20  # 128 bytes each
@@ -34,24 +38,51 @@ _MAX_RECORDS = 1 << 20  # 128 bytes each
 probes.prepare()
 
 
+@overload
+def open(path: str | os.PathLike[str], /) -> linux.Device: ...
+
+
+@overload
 def open(
+    path: None = None,
+    /,
     *,
     source: Iterable[str] = (),
     include: Iterable[str] = (),
     omit: Iterable[str] = (),
     branch: bool = False,
     sections: int = 0,
-) -> Device:
-    """Open a new device.
+) -> Device: ...
+
+
+def open(
+    path: str | os.PathLike[str] | None = None,
+    /,
+    *,
+    source: Iterable[str] = (),
+    include: Iterable[str] = (),
+    omit: Iterable[str] = (),
+    branch: bool = False,
+    sections: int = 0,
+) -> Device | linux.Device:
+    """Open a new device; with ``path``, the kernel's: ``/sys/kernel/debug/kcov``.
+
+    The kernel's device has the same verbs (linux.Device) and no options.
 
     ``source``, ``include``, ``omit`` say which files are recorded, as coverage.py's do. With ``branch`` the arm
     that each branch takes is recorded too. ``sections`` is how many section records the device has
     room for (who recorded what: Trace.sections).
     """
+    if path is not None:
+        if source or include or omit or branch or sections:
+            raise TypeError("open: the kernel's device has no options")
+        from . import linux  # ctypes too; few machines have a kcov
+
+        return linux.Device(path)
     return Device(Scope(source, include, omit), branch=branch, sections=sections)
 
 
-class Device:
+class Device(Closing):
     """One open device: what an open file of ``/sys/kernel/debug/kcov`` is.
 
     Words are 64 bits. Every verb raises KcovError with the kernel's errno; EBADF once it is closed.
@@ -71,6 +102,7 @@ class Device:
         self._sink: _recorder.Sink | None = None
         self._handles: tuple[int, ...] = ()
         self._inherited: _recorder.Inherited | None = None
+        _release_orphans()
         self.number = self._registry.claim()
         self._slot = self._registry.slot(self.number)
         self._file = self._registry.next_file()
@@ -303,23 +335,6 @@ class Device:
         self._check_open("dropped")
         return int(self._slot[Word.DROPPED])
 
-    def __enter__(self) -> Self:
-        self._check_open("with")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self._closed:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self.close()
-
     # -- for collect() and task.py
 
     def _collect(
@@ -463,13 +478,15 @@ class Device:
     def _release(self) -> None:
         """The last reference is gone: free the slot and the file, unless a task still collects."""
         _open_devices.pop(self._file, None)
+        _closed_enabled.pop(self._file, None)
         with self._lock:
             mine = self._slot[Word.SERIAL] == self._file and self._pid == this_process()[0]
-            if mine and (
-                self._slot[Word.MODE] in (Mode.DISABLED, Mode.INIT) or self._owner_is_dead()
-            ):
+            mode = self._slot[Word.MODE]
+            if not mine or mode == Mode.FREE:
+                return
+            if mode in (Mode.DISABLED, Mode.INIT) or self._owner_is_dead():
                 self._registry.release(self.number)
-            elif mine:
+            else:
                 _closed_enabled[self._file] = self
 
     def _set_owner(self, owner: Task | None) -> None:
@@ -553,6 +570,13 @@ class Device:
 # Devices of this process that are not closed, and those that were while a task had them enabled, by file.
 _open_devices: dict[int, Device] = {}
 _closed_enabled: dict[int, Device] = {}
+
+
+def _release_orphans() -> None:
+    """Free what was closed while another process had it enabled that has disabled it since, or died."""
+    for device in list(_closed_enabled.values()):
+        if device._slot[Word.OWNER_PID] != this_process()[0]:  # an own task does it at its end
+            device._release()
 
 
 def _number(call: str, what: str, value: object) -> int:

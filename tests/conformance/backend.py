@@ -2,8 +2,8 @@
 
 A case opens a `Fd` through a driver and looks at the answers: `'ok'` or the name of the errno.
 Two drivers reach pykcov's own device: `Methods` by the named methods, `Ioctl` by the kernel's
-numbers. A third one for the kernel's device needs the same six verbs and its own `Rules`, which
-are the places where the two contracts knowingly differ.
+numbers. Two more reach the kernel's device, where PYKCOV_TEST_DEVICE says so. `Rules` are the
+places where the two contracts knowingly differ.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextvars
 import errno
 import functools
 import gc
+import itertools
 import json
 import os
 import queue
@@ -27,31 +28,22 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import pykcov
-from conformance import work
+from conformance import marks, work
+from conformance.rules import LINUX, PYKCOV, Rules
+from pykcov import linux
 
 T = TypeVar("T")
 
-SIZE = 512  # words of a device's area: one page, so that the kernel can map it too
+KERNEL = bool(marks.DEVICE)
+
+# Words of a device's area: whole pages, which the kernel can map too. It has much to say of a fork.
+SIZE = 1 << 16 if KERNEL else 1 << 9
 AREA = 128  # words of a section's area
 
 # 3.11's trace function is a thread's: a Context that collects is not followed to another thread.
 CONTEXTS_MOVE = sys.version_info >= (3, 12)
 
 INIT_TRACE, ENABLE, DISABLE, REMOTE_ENABLE = 0x80086301, 0x6364, 0x6365, 0x40186366
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Where pykcov and the kernel answer differently on purpose (docs/kernel-differences.md)."""
-
-    max_handles: int = 0x10000
-    common_range_in_handles: bool = True
-    any_top_byte_in_handles: bool = True
-    local_beside_remote: bool = True
-    any_size_can_be_mapped: bool = True
-    section_area: tuple[int, int] = (2, (2**31 - 1) // 8)  # words; the kernel takes any u32
-    common_handle_bits: int = 48
-    sections_nest: bool = True
 
 
 def answer(call: Callable[[], object]) -> str:
@@ -67,8 +59,8 @@ def answer(call: Callable[[], object]) -> str:
 class Fd:
     """One open device. Every verb answers 'ok' or the name of an errno."""
 
-    def __init__(self, device: pykcov.Device) -> None:
-        self.device = device
+    def __init__(self, device: Any) -> None:
+        self.device = device  # pykcov's or the kernel's
         self.area: memoryview = memoryview(b"")
 
     def init_trace(self, size: int = SIZE) -> str:
@@ -109,7 +101,10 @@ class Fd:
 
     def steps(self) -> list[work.Step]:
         """What the area holds, as steps of work.py."""
-        return [step(pc) for pc in self.area[1 : 1 + self.count]]
+        words = self.area[1 : 1 + self.count]
+        if isinstance(self.device, linux.Device):
+            return [work.call(marks.pcs()[pc]) for pc in words if pc in marks.pcs()]
+        return [step(pc) for pc in words]
 
 
 class IoctlFd(Fd):
@@ -144,11 +139,15 @@ class Driver:
 
     name: str
     fd: type[Fd]
-    rules: Rules = Rules()
+    rules: Rules = PYKCOV
+    path: str | None = None
 
     def open(self, state: str = "S0", size: int = SIZE, **scope: Any) -> Fd:
         """A fresh device in S0, S1 (sized) or S2 (sized and mapped) that records work.py only."""
-        fd = self.fd(pykcov.open(include=[work.FILE], **scope))
+        if self.path is not None:
+            fd = self.fd(pykcov.open(self.path, **scope))
+        else:
+            fd = self.fd(pykcov.open(include=[work.FILE], **scope))
         if state in ("S1", "S2"):
             assert fd.init_trace(size) == "ok"
         if state == "S2":
@@ -168,17 +167,27 @@ class Driver:
 
 METHODS = Driver("methods", Fd)
 IOCTL = Driver("ioctl", IoctlFd)
-DRIVERS = [METHODS, IOCTL]
+LINUX_METHODS = Driver("kernel methods", Fd, LINUX, marks.DEVICE)
+LINUX_IOCTL = Driver("kernel ioctl", IoctlFd, LINUX, marks.DEVICE)
+# Over there a call takes its time: the ioctl numbers have rows of their own in the table, and the examples.
+DRIVERS = [LINUX_METHODS] if KERNEL else [METHODS, IOCTL]
+BY_NUMBER = LINUX_IOCTL if KERNEL else IOCTL
+
+
+def handle(instance: int) -> int:
+    """A handle for handles[]; the kernel takes those of a subsystem only."""
+    return pykcov.remote_handle(pykcov.SUBSYSTEM_USB, instance) if KERNEL else instance
 
 
 @functools.cache
 def comparisons() -> str:
     """What a good call with TRACE_CMP answers: 'ok', or ENOTSUPP while it is not built."""
-    with METHODS.opened("S1") as fd:
-        result = fd.enable(1)
-        if result == "ok":
-            assert fd.disable() == "ok"
-        return result
+
+    def ask() -> str:
+        with DRIVERS[0].opened("S1") as fd:
+            return fd.enable(1)
+
+    return in_thread(ask)
 
 
 @functools.cache
@@ -322,9 +331,10 @@ def in_child(command: Callable[[], T], timeout: float = 60) -> T:
 def eventually(check: Callable[[], object], complaint: str, seconds: float = 10) -> None:
     """Wait until the check holds. The seconds only bound a failure; nothing is measured."""
     end = time.monotonic() + seconds
+    naps = itertools.chain([0.0] * 50, itertools.repeat(0.001))  # mostly it is a matter of a yield
     while not check():
         assert time.monotonic() < end, complaint
-        time.sleep(0.001)
+        time.sleep(next(naps))
 
 
 def settles(call: Callable[[], str], wanted: str = "ok") -> None:

@@ -2,7 +2,7 @@
 
 It says what each verb answers, what every area then holds, and what was counted as dropped. Read
 it as the specification of devices, tasks, sections and handles; the state machine compares pykcov
-with it step by step.
+with it step by step. With the rules of Linux it is the kernel's contract.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import itertools
 from dataclasses import dataclass, field
 from enum import Enum
 
+from conformance.rules import PYKCOV, Rules
 from conformance.work import Step
 
 MAX_SIZE = 268435455  # words: INT_MAX / 8
-MAX_COMMON = 0x0000_FFFF_FFFF_FFFF
+PAGE = 4096
+USB = 1 << 56
 
 
 class Mode(Enum):
@@ -41,6 +43,19 @@ class Device:
         room = self.size - 1 - len(self.area)
         self.area += events[:room]
         self.dropped += len(events[room:]) + lost
+
+
+@dataclass(frozen=True)
+class Common:
+    """A common handle: the session that it is of."""
+
+    handle: int
+    device: Device
+    sequence: int
+
+    @property
+    def stale(self) -> bool:
+        return self.sequence != self.device.sequence
 
 
 @dataclass(eq=False)
@@ -80,7 +95,7 @@ class Task:
     sections: list[Collection | None] = field(default_factory=list)  # None: nobody listened
     # Common handles with their device and session, the newest first: the first one whose session
     # is not over is the task's.
-    commons: tuple[tuple[int, Device, int], ...] = ()
+    commons: tuple[Common, ...] = ()
 
     def collections(self) -> list[Collection]:
         """Each once, in the order in which they were opened."""
@@ -90,7 +105,8 @@ class Task:
 class System:
     """All devices, all tasks and the one map of handles."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = PYKCOV) -> None:
+        self.rules = rules
         self.devices: list[Device] = []
         self.tasks: list[Task] = []
 
@@ -115,41 +131,63 @@ class System:
             return "EBADF"
         if device.mode is not Mode.INIT:
             return "EINVAL"
-        if task.local:
+        if task.local or (task.remote and not self.rules.local_beside_remote):
             return "EBUSY"
         if mode != 0:
             return "EINVAL"
         device.mode, device.owner, task.local = Mode.LOCAL, task, device
         return "ok"
 
+    def mmap(self, device: Device, length: int) -> str:
+        """`length` in bytes."""
+        if device.closed:
+            return "EBADF"
+        wanted = 8 * device.size
+        if not self.rules.any_size_can_be_mapped and wanted % PAGE:
+            return "EINVAL"
+        if not self.rules.length_is_exact and wanted % PAGE == 0:
+            length = -(-length // PAGE) * PAGE
+        return "ok" if length == wanted > 0 else "EINVAL"
+
     def remote_enable(
         self, task: Task, device: Device, handles: list[int], common: int, area_size: int
     ) -> str:
         if device.closed:
             return "EBADF"
+        if len(handles) > self.rules.max_handles:
+            return "EINVAL"
         if device.mode is not Mode.INIT:
             return "EINVAL"
-        if task.remote:
+        if task.remote or (task.local and not self.rules.local_beside_remote):
             return "EBUSY"
-        if area_size < 2:
+        smallest, largest = self.rules.section_area
+        if not smallest <= area_size <= largest:
             return "EINVAL"
-        taken = {handle for other in self.devices for handle in other.handles}
-        for handle in handles:
-            if handle == 0:
-                return "EINVAL"
-            if handle in taken:
-                return "EEXIST"
-            taken.add(handle)
-        if common > MAX_COMMON:
-            return "EINVAL"
-        if common and common in taken:
-            return "EEXIST"
+        refusal = self._refuse(handles, common)
+        if refusal:
+            if not self.rules.inherited_handle_is_kept:
+                task.commons = ()
+            return refusal
         device.mode, device.owner, task.remote = Mode.REMOTE, task, device
         device.section_size = area_size
         device.handles = {*handles, common} - {0}
         if common:
-            task.commons = ((common, device, device.sequence), *task.commons)
+            task.commons = (Common(common, device, device.sequence), *task.commons)
         return "ok"
+
+    def _refuse(self, handles: list[int], common: int) -> str:
+        """The errno of the first handle that cannot be had."""
+        taken = {handle for other in self.devices for handle in other.handles}
+        for handle in handles:
+            good = handle if self.rules.any_value_in_handles else handle >> 32 == USB >> 32
+            if not good:
+                return "EINVAL"
+            if handle in taken:
+                return "EEXIST"
+            taken.add(handle)
+        if common >> self.rules.common_handle_bits:
+            return "EINVAL"
+        return "EEXIST" if common and common in taken else ""
 
     def disable(self, task: Task, device: Device, arg: int) -> str:
         if device.closed:
@@ -162,6 +200,8 @@ class System:
     def _end_session(self, device: Device) -> None:
         task = device.owner
         assert task is not None
+        if not self.rules.inherited_handle_is_kept:
+            task.commons = ()
         if device is task.remote:
             task.remote = None
         else:
@@ -200,8 +240,16 @@ class System:
         return warning
 
     def common_handle(self, task: Task) -> int:
-        live = (handle for handle, device, session in task.commons if device.sequence == session)
-        return next(live, 0)
+        common = self.common(task)
+        return common.handle if common else 0
+
+    def common(self, task: Task) -> Common | None:
+        """The task's common handle, as it is passed on with work."""
+        live = (common for common in task.commons if self._matches(common))
+        return next(live, None)
+
+    def _matches(self, common: Common) -> bool:
+        return not (self.rules.stale_handles_match_nothing and common.stale)
 
     # Sections and work
 
@@ -215,6 +263,10 @@ class System:
                 task.sections.append(collection)  # each event once for that device
                 return
         task.sections.append(Collection(found, found.sequence))
+
+    def start_common(self, task: Task, common: Common | None) -> None:
+        """Start a section of a handle that was passed on."""
+        self.start(task, common.handle if common and self._matches(common) else 0)
 
     def stop(self, task: Task) -> bool:
         """Return whether there is a warning: no section is open."""

@@ -16,7 +16,10 @@ ONE = work.steps(work.one)
 TWO = work.steps(work.two)
 HANDLE, OTHER, COMMON = 0x42, 0x43, 7
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+    pytest.mark.embedded,  # the kernel's own code has the annotations there: tests/kernel
+]
 
 
 def test_several_handles_of_one_device_all_lead_to_it(driver: Driver) -> None:

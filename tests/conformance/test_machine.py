@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -252,7 +253,7 @@ BOUNDS = settings(
     deadline=None,  # no clocks: a step may wait for a thread
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestByMethods = MethodsMachine.TestCase
+TestByMethods = pytest.mark.embedded(MethodsMachine.TestCase)  # the kernel's: tests/kernel
 TestByMethods.settings = BOUNDS
-TestByIoctl = IoctlMachine.TestCase
+TestByIoctl = pytest.mark.embedded(IoctlMachine.TestCase)
 TestByIoctl.settings = BOUNDS

@@ -37,7 +37,8 @@ def test_gvisor_ten_more_enables_are_einval_and_every_pc_is_where_code_is(driver
         work.nested()
         assert fd.count > 0
         for pc in fd.area[1 : 1 + fd.count]:
-            assert pc >= 0x7079_0000_0000_0000, "a Python PC is none of a user or kernel address"
+            is_python = pc >> 48 == 0x7079  # no user or kernel address looks like that
+            assert is_python is not backend.KERNEL
         assert fd.disable() == "ok"
 
 
@@ -177,6 +178,7 @@ def in_section():
 """
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize(
     ("origin", "lines"),
     [
@@ -222,7 +224,7 @@ def test_freebsd_a_thread_beside_the_enabled_one_adds_nothing(driver: Driver) ->
             work.one()
 
         backend.in_thread(other)
-        assert fd.count == 0
+        assert fd.steps() == []
         assert fd.disable() == "ok"
 
 
@@ -325,6 +327,7 @@ def test_openbsd_a_second_device_beside_the_first_has_the_coverage_alone(driver:
         assert first.count == 0
 
 
+@pytest.mark.embedded
 def test_openbsd_remote_work_of_an_older_thread_is_collected(driver: Driver) -> None:
     """OpenBSD, remote: the work queue was there before the device."""
     with backend.tasks("thread") as (queue,), driver.opened("S2") as fd:
@@ -364,6 +367,7 @@ def test_openbsd_state(driver: Driver) -> None:
 # Selftests proposed for Linux
 
 
+@pytest.mark.embedded
 def test_linux_reading_twice_adds_alike_until_the_area_is_full_and_a_reset_frees_it(
     driver: Driver,
 ) -> None:

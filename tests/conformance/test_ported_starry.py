@@ -16,6 +16,7 @@ from conformance.backend import Driver, Fd
 
 ONE = work.steps(work.one)
 TWO = work.steps(work.two)
+SMALL = backend.SIZE if backend.KERNEL else 64  # words
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -57,6 +58,7 @@ def test_starry_three_cycles_accumulate_and_the_count_rests_between(driver: Driv
             assert fd.steps() == ONE * cycle
 
 
+@pytest.mark.embedded
 def test_starry_a_heavy_load_fills_512_words_to_exactly_511(driver: Driver) -> None:
     """StarryOS, buffer-boundary: the last slot holds a PC and nothing is written past it."""
     with driver.opened("S2", 512) as fd:
@@ -78,10 +80,10 @@ def test_starry_integrity(driver: Driver) -> None:
         assert fd.close() == "ok"
 
     backend.in_thread(closed_while_active)
-    with driver.opened("S2", 64) as fd:
+    with driver.opened("S2", SMALL) as fd:
         assert fd.enable() == "ok"
         work.loop(1000)
-        assert fd.count <= 64
+        assert fd.count <= SMALL
         fd.area[0] = 0
         assert fd.disable(1) == "EINVAL"
         work.one()
@@ -116,6 +118,7 @@ def test_starry_a_child_can_neither_disable_nor_stop_its_parents_session(driver:
         assert fd.disable() == "ok"
 
 
+@pytest.mark.embedded
 def test_starry_no_guard_stays_set_the_count_grows_at_every_step(driver: Driver) -> None:
     """StarryOS, guard-test: a recursion guard that is not released would stop the second step."""
     with driver.opened("S2", 4096) as fd:
@@ -151,7 +154,7 @@ def test_starry_stress_100_devices_opened_and_closed(driver: Driver) -> None:
 
 
 def lifecycle(driver: Driver) -> list[work.Step]:
-    with driver.opened("S2", 64) as fd:
+    with driver.opened("S2", SMALL) as fd:
         assert fd.enable() == "ok"
         work.one()
         assert fd.disable() == "ok"
@@ -164,7 +167,7 @@ def test_starry_stress_8_threads_of_50_cycles(driver: Driver) -> None:
 
     def body(number: int) -> bool:
         start.wait(30)
-        with driver.opened("S2", 64) as fd:
+        with driver.opened("S2", SMALL) as fd:
             for _ in range(50):
                 assert fd.enable() == "ok"
                 fd.area[0] = 0
@@ -211,6 +214,7 @@ def test_starry_syzkaller_emulation(driver: Driver) -> None:
         assert fd.steps() == TWO
 
 
+@pytest.mark.embedded
 def test_starry_syzkallers_extra_device_collects_what_its_worker_leaves_behind(
     driver: Driver,
 ) -> None:
@@ -223,6 +227,7 @@ def test_starry_syzkallers_extra_device_collects_what_its_worker_leaves_behind(
         assert extra.disable() == "ok"
 
 
+@pytest.mark.embedded
 def test_a_full_area_is_told_by_syzkallers_formula(driver: Driver) -> None:
     """The overflow formula of the same suite holds at 511 of 512 words and not at 510."""
     with driver.opened("S2", 512) as fd:

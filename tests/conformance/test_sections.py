@@ -16,6 +16,8 @@ TWO = work.steps(work.two)
 THREE = work.steps(work.three)
 HANDLE, OTHER = 0x42, 0x43
 
+pytestmark = pytest.mark.embedded  # the kernel's own code has the annotations there: tests/kernel
+
 
 # Which sections count
 

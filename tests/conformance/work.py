@@ -1,7 +1,8 @@
 """Work that produces events: functions whose every step is known beforehand.
 
 A device that is opened with `include=[work.FILE]` records these functions and nothing of the test
-that calls them, so a test can say which steps it expects and not only that there are some.
+that calls them, so a test can say which steps it expects and not only that there are some. The
+kernel's device records the calls of marks.py.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from conformance import marks
+
 FILE = __file__
 
 
 class Step(NamedTuple):
-    """One event, as a person would say it: the function's entry, or a line of it."""
+    """One event, as a person would say it: the function's entry, a line of it, or its system call."""
 
     kind: str
     function: str
@@ -21,16 +24,16 @@ class Step(NamedTuple):
 
 
 def one() -> int:
-    return 1
+    return marks.mark(1)
 
 
 def two(value: int = 1) -> int:
-    value += 1
+    value += marks.mark(2)
     return value
 
 
 def three() -> str:
-    text = "a"
+    text = "a" * marks.mark(3)
     text += "b"
     return text
 
@@ -70,8 +73,8 @@ def _steps(function: Callable[..., Any], *offsets: int) -> list[Step]:
     ]
 
 
-def steps_of(function: Callable[..., Any], argument: Any = None) -> list[Step]:
-    """The exact steps of one call of a function of this module."""
+def lines_of(function: Callable[..., Any], argument: Any = None) -> list[Step]:
+    """The exact steps of one call of a function of this module, as pykcov records them."""
     if function is one:
         return _steps(one, 1)
     if function is two:
@@ -80,14 +83,27 @@ def steps_of(function: Callable[..., Any], argument: Any = None) -> list[Step]:
         return _steps(three, 1, 2, 3)
     if function is nested:
         entry, first, last = _steps(nested, 1, 2)
-        return [entry, first, *steps_of(one), last, *steps_of(two)]
+        return [entry, first, *lines_of(one), last, *lines_of(two)]
     if function is loop:  # the head of the loop is reached once more than its body
         return _steps(loop, 1, *(2, 3) * argument, 2, 4)
     if function is either:
         return _steps(either, 1, 2 if argument else 3)
     if function is fails:
-        return [*_steps(fails, 1, 2, 3, 4), *steps_of(two)]
+        return [*_steps(fails, 1, 2, 3, 4), *lines_of(two)]
     raise LookupError(f"no steps are known for {function!r}")
+
+
+def calls_of(function: Callable[..., Any], argument: Any = None) -> list[Step]:
+    """The system calls of one call of such a function, as the kernel records them."""
+    makes = {one: (1,), two: (2,), three: (3,), nested: (1, 2), fails: (2,)}
+    return [call(number) for number in makes.get(function, ())]
+
+
+def call(number: int) -> Step:
+    return Step("call", f"mark {number}", 0)
+
+
+steps_of = calls_of if marks.DEVICE else lines_of
 
 
 def steps(*functions: Callable[..., Any]) -> list[Step]:

@@ -53,13 +53,12 @@ def test_quick_prints_the_lines_of_one_of_the_pools_requests() -> None:
 
 
 def test_local_prints_what_its_own_thread_executed_in_order() -> None:
-    at = {text: line_with("local.py", text) for text in ("target(-1)", "if fd < 0", "return -1")}
+    steps = ("try:", "return len", "except OSError", "return -1")
     entry, after = line_with("local.py", "def target"), line_with("local.py", "n = cover[0]")
     assert places(run("local.py")) == [
-        f"line  main, line {at['target(-1)']}",
+        f"line  main, line {line_with('local.py', 'target(-1)')}",
         f"entry target, line {entry}",
-        f"line  target, line {at['if fd < 0']}",
-        f"line  target, line {at['return -1']}",
+        *(f"line  target, line {line_with('local.py', text)}" for text in steps),
         f"line  main, line {after}",
     ]
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import gc
 import os
 import signal
 import sys
 import threading
+import time
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -359,3 +363,60 @@ def test_a_child_leaves_the_parents_devices_and_files_alone() -> None:
         with pykcov.remote(HANDLE):
             parents()
         assert functions(device.trace()) == {"parents": 2}
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_device_that_was_closed_while_a_child_had_it_enabled_is_freed_after_the_childs_end(
+    killed: bool,
+) -> None:
+    """Its slot once stayed taken until its opener ended, and its object for ever."""
+    enabled, said = os.pipe()
+    waits, go = os.pipe()
+    device = pykcov.open(include=HERE)
+    device.init_trace(512)
+
+    def body(device: pykcov.Device) -> None:
+        device.enable()
+        os.write(said, b"x")
+        os.read(waits, 1)
+        device.disable()
+
+    child = start(functools.partial(body, device))
+    os.read(enabled, 1)
+    device.close()
+    if killed:
+        os.kill(child, signal.SIGKILL)
+    os.write(go, b"x")
+    os.waitpid(child, 0)
+    for fd in (enabled, said, waits, go):
+        os.close(fd)
+    gone = weakref.ref(device)
+    number = device.number
+    del device
+    with pykcov.open() as other:
+        other.init_trace(512)
+        assert [found.number for found in registry.inventory().devices] == [other.number]
+        assert other.number == number
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_device_that_was_closed_while_enabled_is_forgotten_when_its_task_has_ended() -> None:
+    """Its object was once kept for ever."""
+
+    def body() -> weakref.ref[pykcov.Device]:
+        device = pykcov.open(include=HERE)
+        device.init_trace(512)
+        device.enable()
+        device.close()
+        return weakref.ref(device)
+
+    found: list[weakref.ref[pykcov.Device]] = []
+    thread = threading.Thread(target=lambda: found.append(body()))
+    thread.start()
+    thread.join()
+    end = time.monotonic() + 10
+    while found[0]() is not None and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.01)
+    assert found[0]() is None
