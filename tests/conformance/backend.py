@@ -107,6 +107,10 @@ class Fd:
     def count(self) -> int:
         return int(self.area[0])
 
+    def records(self) -> list[tuple[int, ...]]:
+        """What the area holds of comparisons: type, arg1, arg2, pc."""
+        return [tuple(self.area[at : at + 4]) for at in range(1, 1 + 4 * self.count, 4)]
+
     def steps(self) -> list[work.Step]:
         """What the area holds, as steps of work.py."""
         return [step(pc) for pc in self.area[1 : 1 + self.count]]
@@ -169,16 +173,6 @@ class Driver:
 METHODS = Driver("methods", Fd)
 IOCTL = Driver("ioctl", IoctlFd)
 DRIVERS = [METHODS, IOCTL]
-
-
-@functools.cache
-def comparisons() -> str:
-    """What a good call with TRACE_CMP answers: 'ok', or ENOTSUPP while it is not built."""
-    with METHODS.opened("S1") as fd:
-        result = fd.enable(1)
-        if result == "ok":
-            assert fd.disable() == "ok"
-        return result
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-FILE = __file__
+FILE: str = __file__
 
 
 class Step(NamedTuple):
@@ -53,6 +53,18 @@ def either(flag: bool) -> str:
     return "no"
 
 
+def equal(value: int) -> bool:
+    return value == 5
+
+
+def differ(text: str) -> bool:
+    return text != "something longer"
+
+
+def compares(value: int = 5, text: str = "") -> bool:
+    return value == 5 or text != "something longer"
+
+
 def fails() -> None:
     try:
         raise KeyError("on purpose")
@@ -83,6 +95,8 @@ def steps_of(function: Callable[..., Any], argument: Any = None) -> list[Step]:
         return [entry, first, *steps_of(one), last, *steps_of(two)]
     if function is loop:  # the head of the loop is reached once more than its body
         return _steps(loop, 1, *(2, 3) * argument, 2, 4)
+    if function is equal:
+        return _steps(equal, 1)
     if function is either:
         return _steps(either, 1, 2 if argument else 3)
     if function is fails:

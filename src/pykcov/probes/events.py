@@ -23,6 +23,7 @@ import weakref
 from errno import ENOSPC, ETIMEDOUT
 
 from .. import _recorder, codemap, namespace, registry
+from ..abi import TRACE_PC
 from ..errors import KcovError, warn
 from ..registry import Header
 from ..scope import Scope
@@ -52,30 +53,36 @@ _arming = 0  # number of the arming in force
 _branch = False
 _stuck_until = 0.0  # monotonic time: the code map's lock is not waited for again before
 _fresh = False  # a scope has been added since the last arming
+_prepared = False
 
 
-def bit(scope: Scope, *, branch: bool) -> int:
+def bit(scope: Scope, *, branch: bool, mode: int = TRACE_PC) -> int:
     """Return the bit that stands for a scope in units and sinks.
 
     Raises KcovError ENOSPC if 64 other scopes are in use, EMFILE if sys.monitoring has no room for a tool.
     """
-    global _armed, _branch, _fresh
+    global _armed, _branch, _fresh, _prepared
     if branch and not _branch:
         with _lock:
             _branch, _armed = True, False
-    found = _bits.get(scope)
-    if found is None:
+    if mode == TRACE_PC and not _prepared:
         with _lock:
             # Threads that come first at the same time would each take a tool, and each entry were recorded twice.
             interpreter.prepare()
+            _prepared = True
+    found = _bits.get(scope)
+    if found is None:
+        with _lock:
             if len(_bits) == _MAX_SCOPES:
-                if _recorder.sinks():
+                if _recorder.sinks() or _recorder.comparing():
                     raise KcovError(
                         ENOSPC, f"{_MAX_SCOPES} different scopes are in use in this process"
                     )
                 _bits.clear()
             found = _bits.setdefault(scope, 1 << len(_bits))
-            _armed, _fresh = False, True
+            _fresh = True
+    if mode == TRACE_PC and _fresh:
+        _armed = False
     return found
 
 
