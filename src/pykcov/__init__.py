@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from .abi import SUBSYSTEM_COMMON, SUBSYSTEM_USB, TRACE_CMP, TRACE_PC, remote_handle
 from .collect import collect
+from .comparisons import Comparison
 from .device import Device, open
 from .errors import KcovError, KcovWarning
 from .remote import remote, remote_start, remote_stop
@@ -33,6 +34,7 @@ __all__ = [
     "SUBSYSTEM_USB",
     "TRACE_CMP",
     "TRACE_PC",
+    "Comparison",
     "Device",
     "KcovError",
     "KcovWarning",

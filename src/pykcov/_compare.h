@@ -530,7 +530,7 @@ static int is_known(const SiteObject *s, PyObject *method, PyObject **self)
                 *self = method;
                 return 1;
             }
-    if (!PyCFunction_CheckExact(method) || !PyCFunction_GET_SELF(method))
+    if (!PyCFunction_Check(method) || !PyCFunction_GET_SELF(method))
         return 0;
     *self = PyCFunction_GET_SELF(method);
     if (s->what == REGEX)

@@ -27,6 +27,7 @@ from types import CodeType, ModuleType
 from typing import NamedTuple, TextIO
 
 from .. import namespace, report, wholefile
+from ..abi import TRACE_CMP, TRACE_PC
 from ..collect import collect
 from ..report.text import shown
 from ..trace import Trace
@@ -34,6 +35,7 @@ from ..trace import Trace
 __all__ = ["DEFAULT_OUTPUT", "Target", "execute", "main"]
 
 DEFAULT_OUTPUT = "pykcov.trace"
+MODES = {"pc": TRACE_PC, "cmp": TRACE_CMP}
 
 EPILOG = """\
 SCRIPT is a file, a directory or zip file with a __main__.py, or - for standard input. What follows
@@ -47,6 +49,7 @@ that is 0 but the trace could not be written, it is 2.
 examples:
   pykcov run prog.py --verbose          everything of your own that prog.py executes
   pykcov run --source src,lib -m app    only files below src and lib
+  pykcov run --mode cmp prog.py         what its code compared: pykcov report --comparisons
   pykcov run --handle 0x42 server.py    also sections that other processes annotate with 0x42
 """
 
@@ -105,6 +108,7 @@ class Recording:
                 include=options.include,
                 omit=options.omit,
                 branch=options.branch,
+                mode=MODES[options.mode],
             )
         )
         # At exit the interpreter waits for threads, then calls the atexit handlers from the last to
@@ -137,6 +141,8 @@ class Recording:
         report.summary({"": trace}, out, report.Options(root=self.root))
         if not trace:
             _say(out, "nothing that was executed is in scope: see --source and --include")
+        elif trace.comparisons:
+            _say(out, "pykcov report --comparisons shows what was compared")
         if saved:
             _say(out, f"trace written to {shown(self.output, self.root)}")
 
@@ -345,6 +351,12 @@ def _parser() -> argparse.ArgumentParser:
     add_names("--omit", "do not record files that match these patterns; a,b or repeated")
     parser.add_argument(
         "--branch", action="store_true", help="also record which arm each branch takes"
+    )
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="pc",
+        help="pc: lines and entries (default); cmp: which values are compared instead",
     )
     parser.add_argument(
         "--handle",
