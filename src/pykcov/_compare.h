@@ -29,13 +29,17 @@ static PyObject *site_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSE
     Py_ssize_t first, count;
     unsigned char what, constant;
     long link = 0;
-    if (!PyArg_ParseTuple(args, "O!nnbb|lO:Site", &PlacesType, &places, &first, &count, &what, &constant, &link, &extra))
+    if (!PyArg_ParseTuple(args, "Onnbb|lO:Site", &places, &first, &count, &what, &constant, &link, &extra))
         return NULL;
-    if (first < 0 || count < 0 || what > REGEX || constant > CONST_RIGHT)
+    if ((places != Py_None && !Py_IS_TYPE(places, &PlacesType)) || first < 0 || count < 0 || what > REGEX ||
+        constant > CONST_RIGHT)
         return PyErr_Format(PyExc_ValueError, "no such site");
-    SiteObject *s = (SiteObject *)type->tp_alloc(type, 0);
-    if (s) {
-        s->places = (PlacesObject *)Py_NewRef(places);
+    places = places == Py_None ? PyObject_CallNoArgs((PyObject *)&PlacesType) : Py_NewRef(places);
+    SiteObject *s = places ? (SiteObject *)type->tp_alloc(type, 0) : NULL;
+    if (!s)
+        Py_XDECREF(places);
+    else {
+        s->places = (PlacesObject *)places;
         s->first = first;
         s->count = count;
         s->what = what;
@@ -57,8 +61,7 @@ static void site_free(SiteObject *s)
 /* A copy elsewhere, of pickled code, does what is plain. */
 static PyObject *site_reduce(SiteObject *s, PyObject *Py_UNUSED(arg))
 {
-    return Py_BuildValue("O(NnniilO)", Py_TYPE(s), PyObject_CallNoArgs((PyObject *)&PlacesType), s->first, s->count,
-                         s->what, s->constant, s->link, s->extra);
+    return Py_BuildValue("O(OnniilO)", Py_TYPE(s), Py_None, s->first, s->count, s->what, s->constant, s->link, s->extra);
 }
 
 /* Whether the current task wants what happens here: 1, 0, or -1 with an exception. */

@@ -60,7 +60,7 @@ class Site:
 
     def __new__(
         cls,
-        places: Places,
+        places: Places | None,
         first: int,
         count: int,
         what: int,

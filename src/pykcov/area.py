@@ -160,13 +160,8 @@ class Area:
     def read_operands(self) -> bytes:
         """Return the bytes of the table that are in use."""
         table = self.operands
-        return bytes(table)[_OPERANDS_HEAD:][: table[0] if self.words[0] else 0]
-
-    def drain_operands(self) -> bytes:
-        """Take what is in the table out of it; records to come count from there. The words are emptied first."""
-        taken = self.read_operands()
-        self.operands[1] += len(taken)
-        return taken
+        used = table[0] if self.words[0] else 0
+        return bytes(table.cast("B")[_OPERANDS_HEAD : _OPERANDS_HEAD + min(used, table.nbytes)])
 
     def operands_base(self) -> int:
         """Return from where the records' places in the table count: what was taken out before."""

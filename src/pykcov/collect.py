@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable
 from errno import EBADF, EEXIST, EINVAL
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from . import abi, device, probes, remote, task
 from .abi import TRACE_CMP, TRACE_PC
@@ -19,13 +19,12 @@ from .area import Area, Head
 from .errors import KcovError
 from .reading import make_trace, read_records
 from .scope import Scope
+from .spool import Spool
 from .task import quietly
 from .trace import SectionRecord, Trace
 
 __all__ = ["collect"]
 
-# Words that stay in memory; what is more goes to an unnamed file.
-_IN_MEMORY = 1 << 23
 _RECORDS = 4096
 
 
@@ -71,7 +70,7 @@ class collect:
         self._trace: Trace | None = None
         self._records: list[SectionRecord] = []
         self._recorded = 0
-        self._spool, self._operands = _Spool(), _Spool()
+        self._spool = Spool()
         self._pid = 0
         self.handle = 0
 
@@ -79,9 +78,8 @@ class collect:
     def __enter__(self) -> Self:
         if self._device is not None or self._trace is not None:
             raise KcovError(EINVAL, "collect: it can be entered once")
-        probes.bit(
-            self._scope, branch=self._branch, mode=self._mode
-        )  # raises where a section would only warn
+        # This raises where a section would only warn.
+        probes.bit(self._scope, branch=self._branch, mode=self._mode)
         if self._mode == TRACE_CMP:
             probes.compare.check(self._scope)
         task.current()  # before it inherits from this block: it is a section of it as it is
@@ -119,7 +117,6 @@ class collect:
         self._trace = self._read(opened)
         opened.close()
         self._spool.close()
-        self._operands.close()
         self._device = None
 
     @property
@@ -150,53 +147,28 @@ class collect:
 
     def _drain(self) -> None:
         """Empty the device's area. Must be called with the device's lock held."""
-        words = self._area.words
+        area, words, spool = self._area, self._area.words, self._spool
+        spool.make_room()
         count = min(words[0], abi.capacity(len(words), self._mode))
-        self._records.extend(read_records(self._area, self._recorded))
-        self._area.head[Head.RECORDED] = 0
-        self._spool.write(words[1 : count * abi.RECORD_WORDS[self._mode] + 1])
-        if self._mode == TRACE_CMP:
-            self._operands.write(self._area.drain_operands())
-        self._recorded += count
+        data = bytes(words[1 : count * abi.RECORD_WORDS[self._mode] + 1])
+        table = area.operands if self._mode == TRACE_CMP else None
+        operands = area.read_operands() if table else b""
+        taken_out = table[1] + len(operands) if table else 0
+        records = read_records(area, self._recorded)
+        recorded = self._recorded + count
+        # From here on nothing is called: a signal handler that raises in between would leave records twice, or lost.
+        spool.parts += [(data, operands)]
+        self._records += records
+        self._recorded = recorded
         words[0] = 0
+        area.head[Head.RECORDED] = 0
+        if table:
+            table[1] = taken_out
 
     def _read(self, opened: device.Device) -> Trace:
         with opened._get_lock():
             self._drain()
-            words, operands = array("Q", self._spool.read()), self._operands.read()
-        return make_trace(self._mode, words, tuple(self._records), opened.dropped, operands)
-
-
-class _Spool:
-    """Bytes that are written in parts and read as a whole; what is more than some goes to an unnamed file.
-
-    A growing BytesIO would copy what it has again and again.
-    """
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0  # of the parts
-        self._file: BinaryIO | None = None
-
-    def write(self, part: bytes | memoryview) -> None:
-        self._parts.append(bytes(part))
-        self._size += len(self._parts[-1])
-        if self._size > 8 * _IN_MEMORY:
-            if self._file is None:
-                import tempfile  # brings twenty modules that a worker never needs
-
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115
-            self._file.write(b"".join(self._parts))
-            self._parts, self._size = [], 0
-
-    def read(self) -> bytes:
-        parts = self._parts
-        if self._file is not None:
-            self._file.seek(0)
-            parts = [self._file.read(), *parts]
-        return b"".join(parts)
-
-    def close(self) -> None:
-        self._parts = []
-        if self._file is not None:
-            self._file.close()
+            words, operands = self._spool.read()
+        return make_trace(
+            self._mode, array("Q", words), tuple(self._records), opened.dropped, operands
+        )
