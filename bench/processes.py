@@ -82,26 +82,31 @@ def elsewhere(setting: Setting) -> Round:
 
 
 def throughput(setting: Setting) -> Round:
-    """Sections per second of wall time: two processes into two devices, against one into one."""
+    """Sections per second: two processes into two devices, against one into one; and the same without sections.
+
+    Of wall time, which what else the machine does disturbs, and of CPU time, which shows what the two cost each other.
+    """
     times = setting.times(4_000)
     handles = (HANDLE, HANDLE + 1)
     # In processes of their own, which sleep meanwhile: a lock's line of cache is shared as it is in real use.
     listeners = [Helper("listen", setting.directory, handle) for handle in handles]
     workers = [Helper("work", setting.directory, handle) for handle in handles]
 
-    def rate(what: str, who: list[Helper]) -> float:
-        """Return turns per ns while all of them are at work, each by its own clock."""
+    def rates(what: str, who: list[Helper]) -> list[float]:
+        """Return turns per ns of wall time and of CPU time while all of them are at work, each by its own clocks."""
         for worker in who:
             worker.tell(f"{what} {times if what == 'sections' else 20 * times}")
         answers = [worker.hear() for worker in who]
-        return sum(done / elapsed for done, elapsed in answers)
+        return [sum(done / ns[clock] for done, *ns in answers) for clock in range(2)]
 
     def one_round() -> dict[str, float]:
         found = {}
         for what in ("sections", "loops"):
-            before = rate(what, workers[:1])
-            both = rate(what, workers)
-            found[what] = 2 * both / (before + rate(what, workers[1:]))
+            before, both, after = (
+                rates(what, workers[:1]), rates(what, workers), rates(what, workers[1:])
+            )  # fmt: skip
+            for clock, kind in enumerate(("", " of CPU time")):
+                found[what + kind] = 2 * both[clock] / (before[clock] + after[clock])
         for listener in listeners:
             listener.tell("look")
             # Each worker was at work twice, with two events in a section.
@@ -243,7 +248,7 @@ def listen(directory: str, handle: str) -> None:
 
 
 def work(directory: str, handle: str) -> None:
-    """Do as many sections, or turns of a loop without any, as a line of input says; say how many and the ns."""
+    """Do as many sections, or turns of a loop without any, as a line of input says; say how many and the ns it took."""
     own = Path(directory) / f"worker{handle}"
     own.mkdir()
     execute = empty_function(own)
@@ -252,7 +257,7 @@ def work(directory: str, handle: str) -> None:
     for line in sys.stdin:
         what, times = line.split()
         turns = range(int(times))
-        began = perf_counter_ns()
+        began, busy = perf_counter_ns(), thread_time_ns()
         if what == "sections":
             for _ in turns:
                 with pykcov.remote(number):
@@ -260,7 +265,7 @@ def work(directory: str, handle: str) -> None:
         else:
             for _ in turns:
                 execute()
-        print(len(turns), perf_counter_ns() - began, flush=True)
+        print(len(turns), perf_counter_ns() - began, thread_time_ns() - busy, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,21 +13,7 @@ from typing import Any
 import pykcov
 from pykcov import _recorder, codemap
 from pykcov.probes import compare
-
-
-class Placeholders:
-    def __init__(self) -> None:
-        self.places: list[Any] = []
-        self.probes: dict[str, tuple[Any, ...]] = {}
-
-    def place(self, *places: Any) -> tuple[int, int]:
-        self.places += places
-        return len(self.places) - len(places), len(places)
-
-    def new(self, *probe: Any) -> ast.Constant:
-        text = f"\0probe {len(self.probes)}"
-        self.probes[text] = probe
-        return ast.Constant(text)
+from pykcov.probes.placeholders import Placeholders, text_of
 
 
 def compiled(path: str | Path, **options: bool) -> types.CodeType:
@@ -39,9 +25,9 @@ def compiled(path: str | Path, **options: bool) -> types.CodeType:
     code = compile(tree, str(path), "exec")
     space = codemap.get()
     file = space.file(str(path), f"{hash(text) % 2**64:016x}", text.count("\n") + 1, [])
-    places = _recorder.Places()
+    places = _recorder.Places(len(placeholders.places))
     places.fill(array("Q", space.places(file, placeholders.places)), 2**64 - 1)
-    made = {text: compare.make(probe, places) for text, probe in placeholders.probes.items()}
+    made = {text_of(i): compare.make(probe, places) for i, probe in enumerate(placeholders.probes)}
     compare.instrumented(str(path))
     return planted(code, made)
 

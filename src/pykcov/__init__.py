@@ -7,27 +7,37 @@ A map of this folder:
     task        the current task, what it inherits       collect     collect(): all of it in one `with`
     area        buffers of words, and their pool         registry    handle -> device, for all processes
     namespace   the shared files                         codemap     source file <-> PCs
-    probes      an event becomes a PC                    scope       source=, include=, omit=
-    trace       the result                               symbolize   PC -> Location
+    gathering   what sections of others have left        scope       which files; choices: source=, include=, omit=
+    probes      an event becomes a PC                    symbolize   PC -> Location
+    instrument  compile modules with probes              inventory   what `pykcov doctor` shows
+    trace       the result                               comparisons what was compared, in it
     reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
+    late        what is imported when it is needed
 
 `_recorder` is the hot path, in C: is this task collecting, append, count what did not fit.
 """
 
 from __future__ import annotations
 
-from .abi import SUBSYSTEM_COMMON, SUBSYSTEM_USB, TRACE_CMP, TRACE_PC, remote_handle
-from .collect import collect
-from .comparisons import Comparison
-from .device import Device, open
-from .errors import KcovError, KcovWarning
-from .remote import remote, remote_start, remote_stop
-from .symbolize import Location, symbolize
-from .task import common_handle
-from .trace import Trace
+import sys
 
-__version__: str
+from .late import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .abi import SUBSYSTEM_COMMON, SUBSYSTEM_USB, TRACE_CMP, TRACE_PC, remote_handle
+    from .collect import collect
+    from .comparisons import Comparison
+    from .device import Device, open
+    from .errors import KcovError, KcovWarning
+    from .instrument import instrument
+    from .remote import remote, remote_start, remote_stop
+    from .symbolize import Location, symbolize
+    from .task import common_handle
+    from .trace import Trace
+
+    __version__: str
 
 __all__ = [
     "SUBSYSTEM_COMMON",
@@ -43,6 +53,7 @@ __all__ = [
     "__version__",
     "collect",
     "common_handle",
+    "instrument",
     "open",
     "remote",
     "remote_handle",
@@ -52,11 +63,49 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    if name != "__version__":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Half of the time that importing pykcov would take, and each child process does.
-    from importlib.metadata import version
+# Where they are: each is imported when it is first asked for (late.py says why).
+_HOMES = {
+    "SUBSYSTEM_COMMON": "abi",
+    "SUBSYSTEM_USB": "abi",
+    "TRACE_CMP": "abi",
+    "TRACE_PC": "abi",
+    "Comparison": "comparisons",
+    "Device": "device",
+    "KcovError": "errors",
+    "KcovWarning": "errors",
+    "Location": "symbolize",
+    "Trace": "trace",
+    "collect": "collect",
+    "common_handle": "task",
+    "instrument": "instrument",
+    "open": "device",
+    "remote": "remote",
+    "remote_handle": "abi",
+    "remote_start": "remote",
+    "remote_stop": "remote",
+    "symbolize": "symbolize",
+}
 
-    globals()[name] = found = version("pykcov")
-    return found
+
+class _Package(type(sys)):  # type: ignore[misc]
+    """Gives the public names; a file that has the name of one does not take its place when it is imported."""
+
+    def __getattr__(self, name: str) -> object:
+        if name == "__version__":
+            found = load("importlib.metadata").version("pykcov")
+        elif name in _HOMES:
+            found = getattr(load(f"pykcov.{_HOMES[name]}"), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        self.__dict__[name] = found
+        return found
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _HOMES or not isinstance(value, type(sys)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*self.__dict__, *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

@@ -88,3 +88,75 @@ static PyTypeObject AroundType = {
     .tp_call = (ternaryfunc)around_call,
     .tp_methods = around_methods,
 };
+
+/* FirstOf(first, second), a method: what first(...) returns, or where that is None what second(...) does, without a frame
+ * of its own. What is pykcov's own fault in `first` is None. */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *first, *second;
+} FirstOfObject;
+
+static PyObject *firstof_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kw))
+{
+    PyObject *first, *second;
+    if (!PyArg_ParseTuple(args, "OO:FirstOf", &first, &second))
+        return NULL;
+    FirstOfObject *f = (FirstOfObject *)type->tp_alloc(type, 0);
+    if (f) {
+        f->first = Py_NewRef(first);
+        f->second = Py_NewRef(second);
+    }
+    return (PyObject *)f;
+}
+
+static PyObject *firstof_call(FirstOfObject *f, PyObject *args, PyObject *kw)
+{
+    here.quiet++;
+    PyObject *result = PyObject_Call(f->first, args, kw);
+    here.quiet--;
+    if (!result && !contained())
+        return NULL;
+    if (result && result != Py_None)
+        return result;
+    Py_XDECREF(result);
+    return PyObject_Call(f->second, args, kw);
+}
+
+static PyObject *firstof_get(PyObject *f, PyObject *owner, PyObject *Py_UNUSED(type))
+{
+    return owner && owner != Py_None ? PyMethod_New(f, owner) : Py_NewRef(f);
+}
+
+static int firstof_traverse(FirstOfObject *f, visitproc visit, void *arg)
+{
+    Py_VISIT(f->first);
+    Py_VISIT(f->second);
+    return 0;
+}
+
+static int firstof_clear(FirstOfObject *f)
+{
+    Py_CLEAR(f->first);
+    Py_CLEAR(f->second);
+    return 0;
+}
+
+static void firstof_free(FirstOfObject *f)
+{
+    PyObject_GC_UnTrack(f);
+    firstof_clear(f);
+    Py_TYPE(f)->tp_free((PyObject *)f);
+}
+
+static PyTypeObject FirstOfType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.FirstOf",
+    .tp_basicsize = sizeof(FirstOfObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = firstof_new,
+    .tp_dealloc = (destructor)firstof_free,
+    .tp_traverse = (traverseproc)firstof_traverse,
+    .tp_clear = (inquiry)firstof_clear,
+    .tp_call = (ternaryfunc)firstof_call,
+    .tp_descr_get = firstof_get,
+};

@@ -31,13 +31,17 @@ static PyObject *site_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSE
     long link = 0;
     if (!PyArg_ParseTuple(args, "Onnbb|lO:Site", &places, &first, &count, &what, &constant, &link, &extra))
         return NULL;
-    if ((places != Py_None && !Py_IS_TYPE(places, &PlacesType)) || first < 0 || count < 0 || what > REGEX ||
-        constant > CONST_RIGHT)
+    places = places == Py_None ? PyObject_CallFunction((PyObject *)&PlacesType, "n", first + count) : Py_NewRef(places);
+    if (!places)
+        return NULL;
+    if (!Py_IS_TYPE(places, &PlacesType) || first < 0 || count < 0 || first + count > ((PlacesObject *)places)->n ||
+        what > REGEX || constant > CONST_RIGHT) {
+        Py_DECREF(places);
         return PyErr_Format(PyExc_ValueError, "no such site");
-    places = places == Py_None ? PyObject_CallNoArgs((PyObject *)&PlacesType) : Py_NewRef(places);
-    SiteObject *s = places ? (SiteObject *)type->tp_alloc(type, 0) : NULL;
+    }
+    SiteObject *s = (SiteObject *)type->tp_alloc(type, 0);
     if (!s)
-        Py_XDECREF(places);
+        Py_DECREF(places);
     else {
         s->places = (PlacesObject *)places;
         s->first = first;
@@ -71,7 +75,7 @@ static inline int is_wanted(const SiteObject *s, TaskObject **task)
         return 0;
     if (current(task) < 0)
         return -1;
-    return *task && (*task)->ncomparing && s->count && s->first + s->count <= s->places->n;
+    return *task && (*task)->ncomparing && s->count;
 }
 
 static int record_objects(const SiteObject *s, TaskObject *task, Py_ssize_t place, int constant, PyObject *left,
@@ -156,7 +160,7 @@ static inline int is_recorded(const SiteObject *s, uint64_t type, uint64_t left,
     SinkObject *sink = here.comparing;
     const PlacesObject *places = s->places;
     if (!sink || here.version != here.ts->context_ver || here.epoch != state.epoch || here.quiet ||
-        !(sink->scope & places->mask) || s->first + s->count > places->n || !s->count)
+        !(sink->scope & places->mask) || !s->count)
         return 0;
     uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED);
     if (count - 1 >= sink->capacity - 1) /* 0 as well: the table of operands has to be emptied */

@@ -60,15 +60,20 @@ static void lock_free(LockObject *l)
     Py_TYPE(l)->tp_free((PyObject *)l);
 }
 
-/* Takes or gives back the byte. Returns 0 or an errno. */
+/* Takes or gives back a byte of a file. Returns 0 or an errno. */
+static int set_lock(int fd, long byte, short kind)
+{
+    struct flock range = {.l_type = kind, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    return fcntl(fd, F_OFD_SETLK, &range) < 0 ? errno : 0;
+}
+
 static int set_byte(LockObject *l, short kind)
 {
     PyObject *number = l->space ? PyObject_GetAttrString(l->space, "lock_fd") : NULL;
     int fd = number ? (int)PyLong_AsLong(number) : -1;
     Py_XDECREF(number);
     PyErr_Clear();
-    struct flock range = {.l_type = kind, .l_whence = SEEK_SET, .l_start = l->byte, .l_len = 1};
-    return fcntl(fd, F_OFD_SETLK, &range) < 0 ? errno : 0;
+    return set_lock(fd, l->byte, kind);
 }
 
 static double seconds(void)
@@ -151,3 +156,27 @@ static PyTypeObject LockType = {
     .tp_clear = (inquiry)lock_clear,
     .tp_methods = lock_methods,
 };
+
+/* lock_byte(fd, byte, shared): takes a byte of a file for as long as the file is open, or raises BlockingIOError. */
+static PyObject *lock_byte(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int fd, shared;
+    long byte;
+    if (!PyArg_ParseTuple(args, "ilp:lock_byte", &fd, &byte, &shared))
+        return NULL;
+    errno = set_lock(fd, byte, shared ? F_RDLCK : F_WRLCK);
+    return errno ? PyErr_SetFromErrno(PyExc_OSError) : Py_NewRef(Py_None);
+}
+
+/* is_locked(fd, byte): whether somebody else has a byte of a file. */
+static PyObject *is_locked(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int fd;
+    long byte;
+    if (!PyArg_ParseTuple(args, "il:is_locked", &fd, &byte))
+        return NULL;
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    if (fcntl(fd, F_OFD_GETLK, &range) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyBool_FromLong(range.l_type != F_UNLCK);
+}

@@ -4,15 +4,6 @@
  * collection of any scope will ever want the event.
  */
 
-/* Nothing is attached in this process. Disarm unless somebody in the namespace listens. */
-static int nobody(void)
-{
-    if (!state.idle || (state.table.header && load(&state.table.header[HEADER_COUNT]) != 0))
-        return 0;
-    int lost = 0;
-    return call_hook(state.idle, NULL, &lost);
-}
-
 #define CALLBACK(name) static PyObject *name(PyObject *Py_UNUSED(m), PyObject *const *args, Py_ssize_t n)
 #define DISABLE_HERE return Py_NewRef(state.disable)
 #define TASK_OR_RETURN(task)                        \
@@ -129,3 +120,4 @@ CALLBACK(on_handler) /* cannot be disabled */
 static inline void want_thread(SinkObject *Py_UNUSED(sink)) {}
 static inline void release_thread(SinkObject *Py_UNUSED(sink)) {}
 static inline void forget_thread(void) {}
+static inline void check_thread(void) {}

@@ -55,6 +55,7 @@ static struct {
     PyObject *find;          /* find(handle): the slow way, when the table is not settled or mapped */
     PyObject *enter;         /* enter(handle, device) -> a section, or None */
     PyObject *leave;         /* leave(sections, idle) -> whether an idle entry was left */
+    PyObject *uncompiled;    /* uncompiled(code or file's name): it runs, and has no probes */
     PyObject *contain;       /* contain(exception) -> whether it was pykcov's own, which is told and over */
     PyObject *disable;       /* sys.monitoring.DISABLE */
     Py_ssize_t extra;        /* index of the unit in a code object's extras */
@@ -96,6 +97,7 @@ typedef struct {
     PyObject *on_full;  /* on_full(): makes room, or does not; NULL for none */
     int in_full, attached;
     thread_t *thread;
+    uint64_t begun; /* the PC of the loop that has begun last, and has not come to its body yet */
 } SinkObject;
 
 typedef struct {
@@ -164,7 +166,7 @@ static int is_alive(PyObject *reference)
 static TaskObject *own_task(PyThreadState *ts)
 {
     PyObject *value = NULL;
-    if (!state.task_var || PyContextVar_Get(state.task_var, NULL, &value) < 0 || !value) {
+    if (PyContextVar_Get(state.task_var, NULL, &value) < 0 || !value) {
         PyErr_Clear();
         return NULL;
     }
@@ -181,7 +183,7 @@ static TaskObject *own_task(PyThreadState *ts)
 static int follows(void)
 {
     PyObject *value = NULL;
-    if (!state.inherited_var || PyContextVar_Get(state.inherited_var, NULL, &value) < 0 || !value) {
+    if (PyContextVar_Get(state.inherited_var, NULL, &value) < 0 || !value) {
         PyErr_Clear();
         return 0;
     }
@@ -266,6 +268,8 @@ static int call_hook(PyObject *hook, PyObject *arg, int *lost)
     return 0;
 }
 
+static void check_thread(void); /* 3.11: does it have to be traced now? */
+
 /* Returns 0, or -1 with an exception as call_hook() does. */
 static int refresh(PyThreadState *ts)
 {
@@ -286,6 +290,7 @@ static int refresh(PyThreadState *ts)
     }
     if (here.ts != ts)
         watch_thread(ts);
+    check_thread();
     here.task = task;
     here.comparing = here.ts && task && task->ncomparing == 1 ? task->comparing[0] : NULL;
     here.version = ts->context_ver;
@@ -293,9 +298,15 @@ static int refresh(PyThreadState *ts)
     return 0;
 }
 
+/* Tells whether here.task is the current task. */
+static inline int is_current(void)
+{
+    return here.ts && here.version == here.ts->context_ver && here.epoch == state.epoch;
+}
+
 static inline int current(TaskObject **task)
 {
-    if (!here.ts || here.version != here.ts->context_ver || here.epoch != state.epoch)
+    if (!is_current())
         if (refresh(THIS_THREAD()) < 0)
             return -1;
     *task = here.task;
@@ -521,6 +532,15 @@ static PyObject *set_unit(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Nothing is attached in this process. Disarm unless somebody in the namespace listens. */
+static int nobody(void)
+{
+    if (!state.idle || (state.table.header && load(&state.table.header[HEADER_COUNT]) != 0))
+        return 0;
+    int lost = 0;
+    return call_hook(state.idle, NULL, &lost);
+}
+
 /* ------------------------------------------------------------------ the probes: events -> PCs */
 
 #if PY_VERSION_HEX >= 0x030c0000
@@ -528,6 +548,7 @@ static PyObject *set_unit(PyObject *Py_UNUSED(module), PyObject *args)
 #else
 #include "_trace311.h"
 #endif
+#include "_probes.h"
 
 /* ------------------------------------------------------------------ Sink */
 
@@ -829,7 +850,6 @@ static PyTypeObject InheritedType = {
 #include "_carry.h"
 #include "_lock.h"
 #include "_tally.h"
-#include "_places.h"
 #include "_compare.h"
 
 /* ------------------------------------------------------------------ quiet */
@@ -963,15 +983,15 @@ static PyObject *add(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"task_var", "inherited_var", "adopt",   "discover", "idle",
-                            "find",     "enter",         "leave",   "contain",  "disable", NULL};
-    PyObject *new[10] = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
-                                     &new[5], &new[6], &new[7], &new[8], &new[9]))
+    static char *names[] = {"adopt", "discover", "idle", "find", "enter", "leave", "contain", "disable", "uncompiled",
+                            NULL};
+    PyObject *new[9] = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
+                                     &new[5], &new[6], &new[7], &new[8]))
         return NULL;
-    PyObject **slots[] = {&state.task_var, &state.inherited_var, &state.adopt, &state.discover, &state.idle,
-                          &state.find,     &state.enter,         &state.leave, &state.contain,  &state.disable};
-    for (int i = 0; i < 10; i++)
+    PyObject **slots[] = {&state.adopt, &state.discover, &state.idle,    &state.find,      &state.enter,
+                          &state.leave, &state.contain,  &state.disable, &state.uncompiled};
+    for (int i = 0; i < 9; i++)
         if (new[i])
             Py_XSETREF(*slots[i], Py_NewRef(new[i]));
     Py_RETURN_NONE;
@@ -1009,6 +1029,8 @@ static PyObject *comparing(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg)
 
 static PyMethodDef methods[] = {
     {"install", (PyCFunction)(void (*)(void))install, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"lock_byte", lock_byte, METH_VARARGS, NULL},
+    {"is_locked", is_locked, METH_VARARGS, NULL},
     {"current_task", current_task, METH_NOARGS, NULL},
     {"refresh", refresh_all, METH_NOARGS, NULL},
     {"rearm", rearm, METH_NOARGS, NULL},
@@ -1028,6 +1050,7 @@ static PyMethodDef methods[] = {
     {"add", add, METH_VARARGS, NULL},
     {"tally", tally, METH_O, NULL},
     PROBE_METHODS
+    COMPILED_METHODS
     {NULL},
 };
 
@@ -1042,12 +1065,18 @@ PyMODINIT_FUNC PyInit__recorder(void)
         PyTypeObject *type;
     } types[] = {{"Task", &TaskType}, {"Sink", &SinkType}, {"Unit", &UnitType},
                  {"Inherited", &InheritedType}, {"remote", &RemoteType}, {"Quiet", &QuietType}, {"Around", &AroundType}, {"Lock", &LockType},
-                 {"Places", &PlacesType}, {"Site", &SiteType} PROBE_TYPES};
+                 {"FirstOf", &FirstOfType}, {"Places", &PlacesType}, {"Probe", &ProbeType}, {"Site", &SiteType}
+                 PROBE_TYPES};
     PyObject *m = PyModule_Create(&module);
     if (!m)
         return NULL;
+    state.task_var = PyContextVar_New("pykcov task", NULL);
+    state.inherited_var = PyContextVar_New("pykcov inherited", Py_None);
+    if (!state.task_var || !state.inherited_var || PyModule_AddObjectRef(m, "inherited_var", state.inherited_var) < 0)
+        return NULL;
     state.extra = REQUEST_EXTRA(drop_unit);
-    if (state.extra < 0) {
+    all_sites.extra = REQUEST_EXTRA(drop_sites);
+    if (state.extra < 0 || all_sites.extra < 0) {
         PyErr_SetString(PyExc_ImportError, "the interpreter has no room for another code extra");
         return NULL;
     }

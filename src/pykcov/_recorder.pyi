@@ -42,15 +42,6 @@ class Sink:
         """Record into another area from now on, of at least the same capacity."""
 
 @final
-class Places:
-    """The PCs of the places of a file; none and in no scope until they are filled in."""
-
-    @property
-    def mask(self) -> int:
-        """Bits of the scopes that the file is in."""
-    def fill(self, pcs: Buffer, mask: int, /) -> None: ...
-
-@final
 class Site:
     """The site of a comparison: ``count`` places from ``first`` on. Its methods do what is plain, and record.
 
@@ -117,6 +108,34 @@ class Unit:
     ) -> Self: ...
 
 @final
+class Places:
+    """The PCs of ``n`` places of a file, 0 as long as nobody has asked, and in which scopes the file is."""
+
+    @property
+    def mask(self) -> int: ...
+    def __new__(cls, n: int, /) -> Self: ...
+    def fill(self, pcs: Buffer, mask: int, /) -> None:
+        """Set the mask, and the PCs: all of them, or none to leave them as they are."""
+
+@final
+class Probe:
+    """A constant of the code whose ``~`` records ``count`` PCs, from number ``first`` on, and is False.
+
+    ``flags``: 1, with the last of them a loop begins; 2, with the first one goes on, which is not recorded where
+    it has just begun.
+    """
+
+    def __new__(cls, places: Places, first: int, count: int, flags: int = 0, /) -> Self: ...
+    def __invert__(self) -> bool: ...
+
+@final
+class FirstOf:
+    """A method: what ``first`` returns, or where that is None what ``second`` does, without a frame of its own."""
+
+    def __new__(cls, first: Callable[..., Any], second: Callable[..., Any], /) -> Self: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+@final
 class Inherited:
     """A common handle as a context has it; ``outer`` is what it had before."""
 
@@ -135,6 +154,9 @@ class Inherited:
     ) -> Self: ...
     def end(self) -> None:
         """Let it be in force no more: its session is over."""
+
+inherited_var: contextvars.ContextVar[Inherited | None]
+"""What a context inherited and its copies do, or None."""
 
 @final
 class remote:
@@ -184,10 +206,14 @@ class Lock:
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
 
+def lock_byte(fd: int, byte: int, shared: bool, /) -> None:
+    """Take a byte of a file for as long as the file is open. BlockingIOError if somebody else has it."""
+
+def is_locked(fd: int, byte: int, /) -> bool:
+    """Tell whether somebody else has a byte of a file."""
+
 def install(
     *,
-    task_var: contextvars.ContextVar[Any] = ...,
-    inherited_var: contextvars.ContextVar[Inherited | None] = ...,
     adopt: Callable[[], object] = ...,
     discover: Callable[[types.CodeType], Unit] = ...,
     idle: Callable[[], object] = ...,
@@ -196,6 +222,7 @@ def install(
     leave: Callable[[list[Any], int], bool] = ...,
     contain: Callable[[BaseException], bool] = ...,
     disable: object = ...,
+    uncompiled: Callable[[object], object] = ...,
 ) -> None:
     """Set what C calls back."""
 
@@ -219,6 +246,29 @@ def comparing() -> int:
 
 def get_unit(code: types.CodeType, /) -> Unit | None: ...
 def set_unit(code: types.CodeType, unit: Unit, /) -> None: ...
+def add_sites(code: types.CodeType, sites: Buffer, /) -> None:
+    """Let the probes of a code object that has not run yet sleep and wake with all others.
+
+    ``sites`` are pairs of u32: which code unit, with bit 31 if a LOAD_FAST is before it, and over how many units
+    behind it a jump leads that stands there in sleep; 0: it is an UNARY_INVERT, and is a NOP in sleep. Copies of
+    the code object sleep for ever.
+    """
+
+def wake(awake: bool, /) -> int:
+    """Wake all sites, or let them sleep; return how many other tools' events keep from that."""
+
+def is_probed(code: types.CodeType, /) -> bool:
+    """Tell whether a code object has sites."""
+
+def count_sites() -> tuple[int, bool]:
+    """Return how many sites there are, and whether they are awake."""
+
+def plant(code: types.CodeType, probes: dict[str, Any], /) -> None:
+    """Put probes in the place of placeholders, in a code object that nobody has seen yet and all that are in it."""
+
+def watch_exec() -> None:
+    """From now on call ``uncompiled`` when code is executed, or made, that has no sites."""
+
 def find(handle: object, /) -> int | None:
     """Return the key of the session that enabled ``handle``, None if nobody did."""
 
@@ -262,6 +312,9 @@ def traced() -> tuple[bool, Any]:
 
 def settle() -> None:
     """3.11: go in front of the trace function that somebody has just set."""
+
+def set_tracing(on: bool, /) -> None:
+    """3.11: trace the threads that collect, or do not begin to."""
 
 def on_start(*args: Any) -> Any: ...
 def on_resume(*args: Any) -> Any: ...

@@ -24,6 +24,9 @@ typedef struct {
     pending_t pending[PENDING];
 } TracerObject;
 
+/* Whether threads that collect are traced: not while all code that they want has compiled probes. */
+static int tracing;
+
 static PyTypeObject TracerType;
 static int trace(PyObject *self, PyFrameObject *frame, int what, PyObject *arg);
 
@@ -95,7 +98,24 @@ static void want_thread(SinkObject *sink)
     sink->thread = here.traced;
     sink->thread->references++;
     sink->thread->wanted++;
-    trace_this_thread(here.traced);
+    if (tracing)
+        trace_this_thread(here.traced);
+}
+
+/* Traces the current thread if it collects and that has begun to need it. */
+static void check_thread(void)
+{
+    if (tracing && here.traced && here.traced->wanted)
+        trace_this_thread(here.traced);
+}
+
+/* set_tracing(on): threads that collect find out when they next look for their task. */
+static PyObject *set_tracing(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    tracing = PyObject_IsTrue(arg);
+    state.epoch++;
+    check_thread();
+    Py_RETURN_NONE;
 }
 
 static void release_thread(SinkObject *sink)
@@ -230,12 +250,12 @@ static PyObject *traced(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
 /* settle(): somebody has set another trace function; go in front of it again if this thread is wanted. */
 static PyObject *settle(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
 {
-    if (here.traced && here.traced->wanted)
-        trace_this_thread(here.traced);
+    check_thread();
     Py_RETURN_NONE;
 }
 
 #define PROBE_METHODS                      \
     {"traced", traced, METH_NOARGS, NULL}, \
+    {"set_tracing", set_tracing, METH_O, NULL}, \
     {"settle", settle, METH_NOARGS, NULL},
 #define PROBE_TYPES , {"Tracer", &TracerType}

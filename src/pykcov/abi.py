@@ -6,12 +6,14 @@ subsystems. A *word* is 64 bits.
 
 from __future__ import annotations
 
-import enum
-import struct
-from collections.abc import Iterable
 from errno import EFAULT, EINVAL
 
 from .errors import KcovError
+from .late import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 KCOV_INIT_TRACE = 0x80086301
 KCOV_ENABLE = 0x6364
@@ -36,18 +38,14 @@ RECORD_WORDS = {TRACE_PC: 1, TRACE_CMP: 4}
 CMP_CONST = 1 << 0
 CMP_SIZE_SHIFT = 1
 CMP_KIND_SHIFT = (8, 12)  # a CmpKind, of arg1 and of arg2
-CMP_IN_TABLE = (
-    1 << 16,
-    1 << 17,
-)  # the word is where its bytes begin in the area's table of operands
-CMP_CUT = (
-    1 << 18,
-    1 << 19,
-)  # there was more of it: OPERAND_LIMIT bytes are recorded, 64 bits of an int
+# The word is where its bytes begin in the area's table of operands.
+CMP_IN_TABLE = (1 << 16, 1 << 17)
+# There was more of it: OPERAND_LIMIT bytes are recorded, 64 bits of an int.
+CMP_CUT = (1 << 18, 1 << 19)
 CMP_LENGTH_SHIFT = (32, 48)  # of what is recorded, in bytes
 
 
-class CmpKind(enum.IntEnum):
+class CmpKind:
     """What one operand of a comparison is."""
 
     INT = 0  # an int64
@@ -74,8 +72,10 @@ _SUBSYSTEM_MASK = 0xFF << 56
 _INSTANCE_MASK = 0xFFFF_FFFF
 
 # struct kcov_remote_arg: u32 trace_mode, area_size, num_handles, 4 bytes of padding, u64 common_handle.
-_REMOTE_ARG = struct.Struct("=IIIxxxxQ")
-_NUM_HANDLES = struct.Struct("=8xI")
+_REMOTE_ARG = "=IIIxxxxQ"
+_REMOTE_ARG_BYTES = 24
+_NUM_HANDLES = "=8xI"
+_NUM_HANDLES_BYTES = 12
 
 
 def capacity(size: int, mode: int = TRACE_PC) -> int:
@@ -103,8 +103,11 @@ def pack_remote_arg(
 ) -> bytes:
     """Return ``struct kcov_remote_arg`` as KCOV_REMOTE_ENABLE takes it (24 + 8 n bytes)."""
     handles = tuple(handles)
-    head = _REMOTE_ARG.pack(trace_mode, area_size, len(handles), common_handle)
-    return head + struct.pack(f"={len(handles)}Q", *handles)
+    form = f"{_REMOTE_ARG}{len(handles)}Q"
+    packed: bytes = load("struct").pack(
+        form, trace_mode, area_size, len(handles), common_handle, *handles
+    )
+    return packed
 
 
 def unpack_remote_arg(arg: bytes | bytearray | memoryview) -> tuple[int, int, tuple[int, ...], int]:
@@ -113,15 +116,15 @@ def unpack_remote_arg(arg: bytes | bytearray | memoryview) -> tuple[int, int, tu
     Raises KcovError EFAULT if the bytes end too early, EINVAL if there are too many handles.
     """
     call = "ioctl KCOV_REMOTE_ENABLE"
-    if len(arg) < _NUM_HANDLES.size:
+    unpack_from = load("struct").unpack_from
+    if len(arg) < _NUM_HANDLES_BYTES:
         raise KcovError(EFAULT, f"{call}: {len(arg)} bytes end before num_handles")
-    (count,) = _NUM_HANDLES.unpack_from(arg)
+    (count,) = unpack_from(_NUM_HANDLES, arg)
     if count > KCOV_REMOTE_MAX_HANDLES:
         raise KcovError(EINVAL, f"{call}: {count} handles, at most {KCOV_REMOTE_MAX_HANDLES}")
-    if len(arg) < _REMOTE_ARG.size + 8 * count:
-        raise KcovError(
-            EFAULT, f"{call}: {len(arg)} bytes, {_REMOTE_ARG.size + 8 * count} for {count} handles"
-        )
-    trace_mode, area_size, _, common_handle = _REMOTE_ARG.unpack_from(arg)
-    handles = struct.unpack_from(f"={count}Q", arg, _REMOTE_ARG.size)
+    size = _REMOTE_ARG_BYTES + 8 * count
+    if len(arg) < size:
+        raise KcovError(EFAULT, f"{call}: {len(arg)} bytes, {size} for {count} handles")
+    trace_mode, area_size, _, common_handle = unpack_from(_REMOTE_ARG, arg)
+    handles = unpack_from(f"={count}Q", arg, _REMOTE_ARG_BYTES)
     return trace_mode, area_size, handles, common_handle

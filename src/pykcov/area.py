@@ -8,20 +8,20 @@ filling it.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import json
-from dataclasses import dataclass
-from typing import Any
-
 from .abi import TRACE_CMP, TRACE_PC
-from .namespace import Namespace, this_process, words_of
+from .namespace import this_process, words_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .namespace import Namespace
 
 __all__ = ["Area", "FileName", "Head", "Pool"]
 
 MAGIC = 0x766F636B79700002
 _PAGE = 4096
-_META = 1024  # byte of the header where the description begins, JSON
+_META = 1024  # byte of the header where the description begins
 
 
 class Head:
@@ -87,16 +87,15 @@ class Area:
         size: int,
         *,
         records: int = 0,
-        about: object = None,
+        about: bytes = b"",
         mode: int = TRACE_PC,
     ) -> Area:
         """Make an area of ``size`` words with room for ``records`` section records.
 
-        In ``mode`` TRACE_CMP it has a table of operands. ``about`` is kept in the header as JSON.
+        In ``mode`` TRACE_CMP it has a table of operands. ``about`` is kept in the header.
         Raises KcovError ENOMEM if there is no space.
         """
-        text = json.dumps(about).encode()
-        header = -(-(_META + len(text)) // _PAGE) * _PAGE
+        header = -(-(_META + len(about)) // _PAGE) * _PAGE
         operands = _operand_bytes(size) if mode == TRACE_CMP else 0
         made = namespace.create(name, header + 8 * (size + records * RECORD_WORDS) + operands)
         with memoryview(made).cast("Q") as words:
@@ -104,11 +103,11 @@ class Area:
             words[Head.SIZE] = size
             words[Head.RECORDS] = records
             words[Head.PID], words[Head.STARTED] = this_process()
-            words[Head.META] = len(text)
+            words[Head.META] = len(about)
             words[Head.OPERANDS] = operands
             words[Head.MODE] = mode
             words[Head.MAGIC] = MAGIC
-        made[_META : _META + len(text)] = text
+        made[_META : _META + len(about)] = about
         self = cls.__new__(cls)
         self._bind(namespace, name, made)
         return self
@@ -134,13 +133,10 @@ class Area:
         self.record_room = len(self.records) // RECORD_WORDS
 
     @property
-    def about(self) -> Any:
-        """The description in the header. Raises KcovError EUCLEAN if it is damaged."""
-        text = self._map[_META : min(_META + self.head[Head.META], self.head[Head.BYTES])]
-        try:
-            return json.loads(text)
-        except ValueError:
-            raise self.namespace.damaged(self.name, "its description is not JSON") from None
+    def about(self) -> bytes:
+        """The description in the header."""
+        end = min(_META + self.head[Head.META], self.head[Head.BYTES], len(self._map))
+        return bytes(self._map[_META:end])
 
     @property
     def operands(self) -> memoryview:
@@ -172,7 +168,6 @@ class Area:
         self.namespace.unlink(self.name)
 
 
-@dataclass(frozen=True, slots=True)
 class FileName:
     """What the name of a file says that sections record into.
 
@@ -180,10 +175,13 @@ class FileName:
     session ``key``: ``parked.SLOT.SEQUENCE.PID.STARTED.N``.
     """
 
-    pid: int
-    started: int
-    number: int
-    key: int = 0
+    __slots__ = ("key", "number", "pid", "started")
+
+    def __init__(self, pid: int, started: int, number: int, key: int = 0) -> None:
+        self.pid = pid
+        self.started = started
+        self.number = number
+        self.key = key
 
     @classmethod
     def parse(cls, name: str) -> FileName | None:
@@ -219,7 +217,7 @@ class Pool:
         self._namespace = namespace
         self._free: dict[tuple[int, int], list[Area]] = {}
         self._waiting = 0
-        self._numbers = itertools.count(1)
+        self._numbers = iter(range(1, 1 << 40))  # itertools.count(), which is 20 types
         self._process = this_process()
 
     def get(self, size: int, mode: int) -> Area:
@@ -247,7 +245,7 @@ class Pool:
         """Give an area away, to the session whose section has filled it."""
         file = FileName.parse(area.name)
         assert file is not None
-        name = str(dataclasses.replace(file, key=area.head[Head.DEVICE]))
+        name = str(FileName(file.pid, file.started, file.number, area.head[Head.DEVICE]))
         self._namespace.rename(area.name, name)
         area.name = name
 

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import bisect
 import json
-import logging
 import os
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from . import namespace
+from .errors import log
 from .namespace import Namespace
 
 __all__ = [
     "NO_TEXT", "PYTHON_PC_BASE", "CodeMap", "Place", "SourceFile", "get", "place", "versions",
 ]  # fmt: skip
-
-log = logging.getLogger("pykcov")
 
 # No address of a user-space program or of a kernel has these top bits, with 4 or 5 levels of page tables.
 PYTHON_PC_BASE = 0x7079_0000_0000_0000

@@ -13,11 +13,12 @@ from errno import EBADF, EEXIST, EINVAL
 from types import TracebackType
 from typing import Self
 
-from . import abi, device, probes, remote, task
+from . import abi, device, probes, task
 from .abi import TRACE_CMP, TRACE_PC
 from .area import Area, Head
 from .errors import KcovError
 from .reading import make_trace, read_records
+from .remote import Section, enter
 from .scope import Scope
 from .spool import Spool
 from .task import quietly
@@ -65,7 +66,7 @@ class collect:
         self._branch = branch
         self._area_size = area_size
         self._device: device.Device | None = None
-        self._section: remote.Section | None = None
+        self._section: Section | None = None
         self._token: task.Token | None = None
         self._trace: Trace | None = None
         self._records: list[SectionRecord] = []
@@ -80,8 +81,7 @@ class collect:
             raise KcovError(EINVAL, "collect: it can be entered once")
         # This raises where a section would only warn.
         probes.bit(self._scope, branch=self._branch, mode=self._mode)
-        if self._mode == TRACE_CMP:
-            probes.compare.check(self._scope)
+        probes.check(self._mode, self._scope)
         task.current()  # before it inherits from this block: it is a section of it as it is
         opened = device.Device(self._scope, branch=self._branch, sections=_RECORDS)
         try:
@@ -94,7 +94,7 @@ class collect:
         self._device = opened
         self._pid = os.getpid()
         self._token = opened._pass_on(follow=True)
-        self._section = remote.enter(self.handle, opened._key(), implicit=True)
+        self._section = enter(self.handle, opened._key(), implicit=True)
         return self
 
     @quietly

@@ -7,29 +7,31 @@ exceptions). The state is in the registry's slot and belongs to the namespace; o
 from __future__ import annotations
 
 import errno
-import logging
 import warnings
 from collections.abc import Callable, Iterable
 from errno import EBADF, EBUSY, EEXIST, EINVAL, ENOTTY
 from types import TracebackType
 from typing import Self
 
-from . import _recorder, abi, carry, namespace, probes, registry, remote, task
+from . import _recorder, abi, carry, namespace, probes, registry, task
 from .abi import TRACE_CMP, TRACE_PC
 from .area import Area, Head
-from .errors import KcovError
+from .errors import KcovError, log
+from .gathering import gather
 from .namespace import this_process
 from .reading import read_area
-from .registry import Mode, Word
+from .registry import Mode, Word, mode_name
+from .remote import Session, about, add_session, end_session, find_session
 from .scope import Scope
 from .task import Task, quietly
 from .trace import Trace
 
 __all__ = ["Device", "open"]
 
-log = logging.getLogger("pykcov")
-
 _MAX_RECORDS = 1 << 20  # 128 bytes each
+
+# Who opens devices records, or forks children that do: they would each import it.
+probes.prepare()
 
 
 def open(
@@ -79,7 +81,7 @@ class Device:
         _open_devices[self._file] = self
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else Mode(self._slot[Word.MODE]).name
+        state = "closed" if self._closed else mode_name(self._slot[Word.MODE])
         return f"<pykcov.Device {self.number} {state}>"
 
     # -- the verbs
@@ -109,7 +111,7 @@ class Device:
                 registry.area_name(self._file),
                 size,
                 records=self._records,
-                about={"scope": self._scope.to_json(), "branch": self._branch},
+                about=about(self._scope, branch=self._branch),
             )
             self._slot[Word.FILE] = self._file
             self._slot[Word.SIZE] = size
@@ -144,8 +146,7 @@ class Device:
         self._check_open(call)
         mode = _number(call, "mode", mode)
         owner = task.current()
-        if mode == TRACE_CMP:
-            probes.compare.check(self._scope)
+        probes.check(mode, self._scope)
         with self._lock:
             self._check_init(call)
             if owner.local is not None:
@@ -260,11 +261,11 @@ class Device:
     def sync(self) -> None:
         """Bring in what the open sections of all processes have recorded so far; they go on."""
         self._check_open("sync")
-        session = remote.session(self._key())
+        session = find_session(self._key())
         if session is not None:
             for section in list(session.sections):
                 section.flush()
-            session.gather(live=True)
+            gather(session, live=True)
 
     @quietly
     def trace(self) -> Trace:
@@ -279,9 +280,9 @@ class Device:
         if not self._has_area():
             raise KcovError(EINVAL, f"trace: device {self.number} has no area before init_trace")
         with self._lock:
-            session = remote.session(self._key())
+            session = find_session(self._key())
             if session is not None:
-                session.gather(live=False)
+                gather(session, live=False)
             return read_area(self._get_area(), self.dropped)
 
     @quietly
@@ -361,11 +362,11 @@ class Device:
     def _end_collect(self) -> None:
         """Bring in all open sections and disable, whichever task calls."""
         with self._lock:
-            session = remote.session(self._key())
+            session = find_session(self._key())
             if session is not None:
                 for section in list(session.sections):
                     section.finish()
-                session.gather(live=True)
+                gather(session, live=True)
             self._disable(None)
 
     def _pass_on(self, *, follow: bool) -> task.Token:
@@ -410,8 +411,8 @@ class Device:
             slot[Word.DRAINED] = drain is not None
             slot[Word.JOINED] = 0
             self._set_owner(owner)
-            remote.add_session(
-                remote.Session(
+            add_session(
+                Session(
                     self._key(),
                     self._get_area(),
                     self._scope,
@@ -433,9 +434,9 @@ class Device:
 
     def _disable(self, owner: Task | None) -> None:
         with self._lock:
-            session = remote.session(self._key())
+            session = find_session(self._key())
             if session is not None:
-                session.gather(live=False)
+                gather(session, live=False)
             if self._sink is not None and owner is not None:
                 owner.detach(self._sink)
                 self._sink = None
@@ -456,7 +457,7 @@ class Device:
     def _reset(self) -> None:
         """Back to INIT, with a new sequence (kcov_reset, kcov_remote_reset)."""
         slot = self._slot
-        session = remote.end_session(self._key())
+        session = end_session(self._key())
         if slot[Word.HANDLES]:
             if self._handles:
                 self._registry.remove(self.number, self._handles)
@@ -573,7 +574,7 @@ def _number(call: str, what: str, value: object) -> int:
     return value
 
 
-def _get_mode(call: str, mode: int) -> Mode:
+def _get_mode(call: str, mode: int) -> int:
     if mode == TRACE_PC:
         return Mode.TRACE_PC
     if mode == TRACE_CMP:

@@ -1,15 +1,17 @@
-"""The two ways in which pykcov speaks up: an error to who called a verb, a warning to who annotates."""
+"""How pykcov speaks up: an error to who called a verb, a warning to who annotates, and the log."""
 
 from __future__ import annotations
 
 import os
 import sys
-import sysconfig
-import warnings
 
-from . import _recorder
+from . import _recorder, late
 
-__all__ = ["KcovError", "KcovWarning", "contain", "warn"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from logging import Logger
+
+__all__ = ["KcovError", "KcovWarning", "contain", "log", "warn"]
 
 
 class KcovError(OSError):
@@ -28,7 +30,7 @@ class KcovWarning(RuntimeWarning):
 
 
 _HERE = os.path.dirname(__file__) + os.sep
-_LIBRARY = sysconfig.get_path("stdlib") + os.sep
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 
 def warn(text: str) -> None:
@@ -37,8 +39,10 @@ def warn(text: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         depth, frame = depth + 1, frame.f_back
     try:
+        import warnings
+
         warnings.warn(text, KcovWarning, stacklevel=depth)
-    except KcovWarning:
+    except (KcovWarning, ImportError):  # an ImportError at the end of the interpreter
         # Not by logging: it would ask for the current thread, and at the end of one make a dummy.
         if sys.stderr is not None:
             sys.stderr.write(f"KcovWarning: {text}\n")
@@ -64,4 +68,35 @@ def contain(error: BaseException) -> bool:
     return True
 
 
+class _Log:
+    """``logging.getLogger("pykcov")``, as far as the program has imported logging: else nobody asked for it."""
+
+    def __init__(self) -> None:
+        self._logger: Logger | None = None
+
+    def debug(self, text: str, *args: object) -> None:
+        """Say something at level DEBUG."""
+        if self._logger is not None or self._find():
+            self._logger.debug(text, *args, stacklevel=2)  # type: ignore[union-attr]
+
+    def warning(self, text: str, *args: object) -> None:
+        """Say something that is shown if nobody says otherwise."""
+        if self._logger is None:
+            late.load("logging")
+            self._find()
+        if self._logger is not None:
+            self._logger.warning(text, *args, stacklevel=2)
+
+    def _find(self) -> bool:
+        logging = sys.modules.get("logging")
+        # Not while it is being imported, and not a module of the program's that has the name.
+        origin = getattr(getattr(logging, "__spec__", None), "origin", None)
+        if logging is None or not str(origin).startswith(_LIBRARY):
+            return False
+        if hasattr(logging, "getLogger"):
+            self._logger = logging.getLogger("pykcov")
+        return self._logger is not None
+
+
+log = _Log()
 _recorder.install(contain=contain)

@@ -16,7 +16,7 @@ from . import abi, namespace, registry
 from .area import MAGIC, FileName, Head
 from .errors import KcovError
 from .namespace import Namespace
-from .registry import SLOT_WORDS, SLOTS, Header, Mode, Word, session_key, split_key
+from .registry import SLOT_WORDS, SLOTS, Header, Mode, Word, mode_name, session_key, split_key
 
 __all__ = ["Listing", "LiveDevice", "OpenSection", "read"]
 
@@ -190,7 +190,7 @@ class _Reading:
         mine = [section.state for section in sections if section.device == number]
         return LiveDevice(
             number,
-            Mode(mode).name if mode in list(Mode) else f"damaged({mode})",
+            mode_name(mode),
             pid,
             alive,
             self._program(pid) if alive else "",

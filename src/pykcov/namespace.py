@@ -11,28 +11,25 @@ holds a byte far behind those that is its own alone: that is how others see that
 from __future__ import annotations
 
 import atexit
-import contextlib
 import errno
-import fcntl
 import mmap
 import os
-import re
 import stat
-import struct
-import threading
 import time
-from collections.abc import Callable
-from typing import NoReturn
+from _thread import RLock
 
 from . import _recorder
 from ._recorder import Lock
 from .errors import KcovError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
 __all__ = ["Lock", "Namespace", "get", "this_process", "words_of"]
 
 BASE = "/dev/shm"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
-_FLOCK = struct.Struct("hhqqi4x")
 _USERS = 2
 # The byte of a process that is alive: this, its pid (22 bits) and its number (40 bits).
 _ALIVE = 1 << 62
@@ -61,7 +58,7 @@ class Namespace:
     """
 
     def __init__(self, name: str) -> None:
-        if not _NAME.fullmatch(name):
+        if not _is_name(name):
             raise KcovError(
                 errno.EINVAL,
                 f"namespace: {name!r} cannot be a name: letters, digits, '.', '_', '-', 64 at most",
@@ -82,7 +79,7 @@ class Namespace:
             try:
                 self.open_directory(make=True)
                 self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
-                self._share(fcntl.F_RDLCK)
+                self._share()
                 self._live()
                 # The last one before us may have removed the file between our open and our lock.
                 if os.fstat(self.lock_fd).st_nlink:
@@ -109,26 +106,31 @@ class Namespace:
         finally:
             os.close(base_fd)
 
-    def _share(self, kind: int) -> None:
-        fcntl.fcntl(self.lock_fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _USERS, 1, 0))
+    def _share(self) -> None:
+        _recorder.lock_byte(self.lock_fd, _USERS, True)
+
+    def _have_alone(self) -> bool:
+        """Take the byte that all users share; False if there are others."""
+        try:
+            _recorder.lock_byte(self.lock_fd, _USERS, False)
+        except OSError:
+            return False
+        return True
 
     def _live(self) -> None:
         """Take the byte that tells others that this process is alive."""
-        byte = _alive_byte(*this_process())
-        fcntl.fcntl(
-            self.lock_fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-        )
+        _recorder.lock_byte(self.lock_fd, alive_byte(*this_process()), False)
 
     def is_alive(self, pid: int, started: int) -> bool:
         """Tell whether the process that this_process() named so uses this namespace. A dead one never does."""
-        if (pid, started) == this_process():
-            return True
-        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _alive_byte(pid, started), 1, 0)
+        return (pid, started) == this_process() or self.is_held(alive_byte(pid, started))
+
+    def is_held(self, byte: int) -> bool:
+        """Tell whether another process holds an alive_byte()."""
         try:
-            answer = fcntl.fcntl(self.lock_fd, fcntl.F_OFD_GETLK, asked)
+            return _recorder.is_locked(self.lock_fd, byte)
         except OSError:  # this process has left
             return False
-        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
     def close(self) -> None:
         """Give up the directory and the locks."""
@@ -139,26 +141,18 @@ class Namespace:
 
     def leave(self) -> None:
         """Close; the last process that uses the namespace removes its files."""
-        try:
-            self._share(fcntl.F_WRLCK)
-        except OSError:
-            pass  # others are there
-        else:
+        if self._have_alone():
             self._remove_all()
         self.close()
 
     def empty(self) -> list[str]:
         """Remove all files, whatever they are, and return their names; EBUSY if others use them."""
-        try:
-            self._share(fcntl.F_WRLCK)
-        except OSError:
-            raise KcovError(
-                errno.EBUSY, f"namespace: other processes are using {self.path}"
-            ) from None
+        if not self._have_alone():
+            raise KcovError(errno.EBUSY, f"namespace: other processes are using {self.path}")
         removed = [name for name in self.names() if name != "lock"]
         for name in removed:
             self.unlink(name)
-        self._share(fcntl.F_RDLCK)
+        self._share()
         return removed
 
     def after_fork(self) -> None:
@@ -166,7 +160,7 @@ class Namespace:
         old = self.lock_fd
         self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
         os.close(old)
-        self._share(fcntl.F_RDLCK)
+        self._share()
         self._live()
         self.registry_lock = self._lock(0, "registry")
         self.codemap_lock = self._lock(1, "code map")
@@ -275,8 +269,10 @@ class Namespace:
         except (FileNotFoundError, PermissionError):
             pass
         except IsADirectoryError:  # not ours; an empty one goes
-            with contextlib.suppress(OSError):
+            try:
                 os.rmdir(name, dir_fd=self.dir_fd)
+            except OSError:
+                pass
 
     def rename(self, name: str, new: str) -> None:
         """Give a file another name, of which there is no file."""
@@ -297,8 +293,10 @@ class Namespace:
                 self.unlink(name)
         self.unlink("lock")
         for path in (self.path, self.base):
-            with contextlib.suppress(OSError):
+            try:
                 os.rmdir(path)
+            except OSError:
+                pass
 
 
 def words_of(mapped: mmap.mmap) -> memoryview:
@@ -306,16 +304,28 @@ def words_of(mapped: mmap.mmap) -> memoryview:
     return memoryview(mapped)[: len(mapped) // 8 * 8].cast("Q")
 
 
-def _alive_byte(pid: int, started: int) -> int:
+def alive_byte(pid: int, started: int) -> int:
+    """Return the byte of the lock file that a process holds while it lives."""
     return _ALIVE | (pid & 0x3FFFFF) << 40 | (started & _STARTED)
+
+
+def _is_name(name: str) -> bool:
+    return (
+        0 < len(name) <= 64
+        and name[0] not in ".-"
+        and name.isascii()
+        and all(letter.isalnum() or letter in "._-" for letter in name)
+    )
 
 
 def _own_directory(path: str, name: str, dir_fd: int | None, *, make: bool) -> int:
     """Open a directory that is this user's alone; with ``make``, make it if it is not there."""
     try:
         if make:
-            with contextlib.suppress(FileExistsError):
+            try:
                 os.mkdir(name, 0o700, dir_fd=dir_fd)
+            except FileExistsError:
+                pass
         fd = os.open(
             name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd
         )
@@ -340,7 +350,7 @@ def _own_directory(path: str, name: str, dir_fd: int | None, *, make: bool) -> i
 _current: Namespace | None = None
 _chosen = ""
 # Held by whoever opens what a process has one of: namespace, registry, code map, pool.
-opening = threading.RLock()
+opening = RLock()
 _leaving: list[Callable[[], None]] = []
 _forked: list[Callable[[], None]] = []
 
@@ -381,20 +391,26 @@ def leave() -> None:
     """Leave the namespace, at the end of the process; the last process removes its files."""
     global _current
     for function in reversed(_leaving):
-        with contextlib.suppress(OSError):
+        try:
             function()
+        except OSError:
+            pass
     if _current is not None:
-        with contextlib.suppress(OSError):
+        try:
             _current.leave()
+        except OSError:
+            pass
         _current = None
 
 
 def _after_fork() -> None:
     global opening
-    opening = threading.RLock()
+    opening = RLock()
     if _current is not None:
-        with contextlib.suppress(OSError):
+        try:
             _current.after_fork()
+        except OSError:
+            pass
     for function in _forked:
         function()
     _quiet.__exit__()

@@ -8,23 +8,23 @@ session of one device for ever: a slot's sequence goes on counting when the slot
 
 from __future__ import annotations
 
-import enum
 import errno
-import mmap
-from dataclasses import dataclass
 
 from . import _recorder, namespace
 from .area import Area, FileName, Head
 from .errors import KcovError
-from .namespace import Namespace, this_process, words_of
+from .namespace import this_process, words_of
 
-__all__ = [
-    "DeviceInfo", "Inventory", "Mode", "Registry", "Word", "clean", "get", "inventory",
-    "session_key", "split_key",
-]  # fmt: skip
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import mmap
+
+    from .namespace import Namespace
+
+__all__ = ["Header", "Mode", "Registry", "Word", "get", "mode_name", "session_key", "split_key"]
 
 MAGIC = 0x766F636B79700001
-_LAYOUT = 2
+_LAYOUT = 3
 _PAGE = 4096
 SLOTS = 1024
 SLOT_WORDS = 32
@@ -46,7 +46,7 @@ class Header:
     GROWING = 7  # the table of this generation is being filled; that of the one before is whole
 
 
-class Mode(enum.IntEnum):
+class Mode:
     """The mode of a device, the patch's ``enum kcov_mode``."""
 
     FREE = 0  # the slot is nobody's
@@ -54,6 +54,12 @@ class Mode(enum.IntEnum):
     INIT = 2
     TRACE_PC = 3
     TRACE_CMP = 4
+    NAMES = ("FREE", "DISABLED", "INIT", "TRACE_PC", "TRACE_CMP")
+
+
+def mode_name(mode: int) -> str:
+    """Return the name of a mode, whatever the word has."""
+    return Mode.NAMES[mode] if mode < len(Mode.NAMES) else f"damaged({mode})"
 
 
 class Word:
@@ -76,6 +82,9 @@ class Word:
     SERIAL = 14  # unlike that of any other device that had the slot
     DRAINED = 15  # its process empties a full area: full ones of other processes are parked
     JOINED = 16  # how many other processes had sections in this session
+    # These go on counting when the slot is used again:
+    PARKING = 17  # how many areas other processes have begun to park ...
+    PARKED = 18  # ... and have parked
 
 
 def bump(words: memoryview, index: int) -> int:
@@ -117,7 +126,8 @@ class Registry:
 
     def _create(self) -> mmap.mmap:
         for name in self.namespace.names():
-            if name != "lock":
+            # Who has asked for a place before the first device was opened has the code map open.
+            if name not in ("lock", "codemap"):
                 self.namespace.unlink(name)
         self.namespace.create(_table_name(0), _FIRST_ENTRIES * _ENTRY_BYTES).close()
         made = self.namespace.create("registry", _SIZE)
@@ -162,7 +172,7 @@ class Registry:
                 free = modes.index(Mode.FREE)
                 words = self.slot(free)
                 sequence = bump(words, Word.SEQUENCE)
-                words[:] = memoryview(bytes(SLOT_WORDS * 8)).cast("Q")
+                words[: Word.PARKING] = memoryview(bytes(8 * Word.PARKING)).cast("Q")
                 words[Word.SEQUENCE] = sequence
                 words[Word.OPENER_PID], words[Word.OPENER_STARTED] = this_process()
                 words[Word.MODE] = Mode.DISABLED
@@ -176,12 +186,15 @@ class Registry:
             words[Word.OWNER_PID], words[Word.OWNER_STARTED]
         )
 
+    def listener(self, words: memoryview) -> tuple[int, int]:
+        """Return the process that enabled the device of this slot, as this_process() names it."""
+        if words[Word.OWNER_PID]:
+            return words[Word.OWNER_PID], words[Word.OWNER_STARTED]
+        return words[Word.OPENER_PID], words[Word.OPENER_STARTED]  # a collect() has no owner
+
     def is_deserted(self, words: memoryview) -> bool:
         """Tell whether the process that enabled the device of this slot is dead: kcov_task_exit of all its tasks."""
-        pid, started = words[Word.OWNER_PID], words[Word.OWNER_STARTED]
-        if not pid:  # a collect() has no owner
-            pid, started = words[Word.OPENER_PID], words[Word.OPENER_STARTED]
-        return not self.namespace.is_alive(pid, started)
+        return not self.namespace.is_alive(*self.listener(words))
 
     def reap(self, number: int) -> None:
         """Take from dead processes what they had: the device, or if another one has it open, the handles."""
@@ -404,68 +417,6 @@ def get() -> Registry:
 def current() -> Registry | None:
     """Return the registry if this process has opened it."""
     return _current
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceInfo:
-    """A device of the namespace, as `pykcov doctor` shows it."""
-
-    number: int
-    mode: str
-    owner_pid: int  # the process that enabled it, or else opened it
-    alive: bool
-    size: int  # words
-    handles: tuple[int, ...]
-    dropped: int
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """What is in the namespace."""
-
-    path: str
-    devices: list[DeviceInfo]
-    stale: list[str]  # names of files that no live process needs
-
-
-def inventory() -> Inventory:
-    """Return what is in this process's namespace. Raises KcovError as Registry and Namespace do."""
-    shared = get()
-    devices = []
-    with shared.namespace.registry_lock:
-        handles = shared.handles()
-        for number in shared.used_slots():
-            words = shared.slot(number)
-            mode = words[Word.MODE]
-            devices.append(
-                DeviceInfo(
-                    number,
-                    Mode(mode).name if mode in list(Mode) else f"damaged ({mode})",
-                    words[Word.OWNER_PID] or words[Word.OPENER_PID],
-                    shared.is_used(words),
-                    words[Word.SIZE],
-                    handles.get(session_key(number, words[Word.SEQUENCE]), ()),
-                    words[Word.DROPPED],
-                )
-            )
-        return Inventory(shared.namespace.path, devices, shared.stale_files())
-
-
-def clean() -> list[str]:
-    """Free devices whose processes are dead, remove stale files, and return their names.
-
-    If the registry itself is damaged, everything goes, unless other processes are using it (KcovError EBUSY).
-    """
-    try:
-        shared = get()
-    except KcovError as error:
-        if error.errno != errno.EUCLEAN:
-            raise
-        return namespace.get().empty()
-    with shared.namespace.registry_lock:
-        for number in shared.used_slots():
-            shared.reap(number)
-        return shared.sweep()
 
 
 def _leave() -> None:

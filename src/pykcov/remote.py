@@ -7,37 +7,38 @@ sink in the task, so an event goes to all of them; two sections of one device in
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-import threading
+import sys
 import time
-from collections.abc import Callable, Sequence
+from _thread import get_native_id
 from errno import ETIMEDOUT, EUCLEAN
 
 from . import _recorder, abi, area, namespace, probes, registry, task
 from ._recorder import remote
 from .area import Area, FileName, Head, Pool
-from .errors import KcovError, contain, warn
-from .namespace import Lock
+from .errors import KcovError, contain, log, warn
 from .registry import Mode, Word
 from .scope import Scope
 from .task import CommonHandle, Task, quiet
 
-__all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-log = logging.getLogger("pykcov")
+    from .namespace import Lock
+
+__all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
 
 # Records of a section's area that is emptied when it is full: a hundred of them fit into a cache.
 _DRAINED = 1 << 12
-_PARTS = 1 << 16  # of one section
 
 
 class Session:
     """What this process knows of one session of one device: where a section's words go."""
 
     __slots__ = (
-        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "is_own", "key", "lock",
-        "mode", "pool", "registry", "scope", "sections", "sequence", "slot", "slot_number",
+        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "is_own", "key",
+        "listener", "lock", "mode", "pool", "registry", "scope", "sections", "sequence", "slot",
+        "slot_number",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +66,10 @@ class Session:
         self.scope = scope
         self.branch = branch
         self.is_own = is_own  # this process enabled the device
+        listener = self.registry.listener(self.slot)
+        is_here = is_own or listener == namespace.this_process()
+        # The byte that it holds while it lives: every section looks. 0: it is this process.
+        self.listener = 0 if is_here else namespace.alive_byte(*listener)
         # Makes room in the device's area: only collect() has that, in the process that collects. Others park.
         self.drain = drain
         self.drained = bool(self.slot[Word.DRAINED])
@@ -78,7 +83,7 @@ class Session:
 
     def is_deserted(self) -> bool:
         """Tell whether the process that listens has died; then what it had is given back."""
-        if self.is_own or not self.registry.is_deserted(self.slot):
+        if not self.listener or self.registry.namespace.is_held(self.listener):
             return False
         self.registry.reap(self.slot_number)
         return True
@@ -100,7 +105,7 @@ class Session:
                 if ends:
                     head[Head.DEVICE] = 0
                 return True
-            self._close_record()
+            self.close_record()
             if self.drain is not None and self.area.head[Head.RECORDED] >= self.area.record_room:
                 self.drain()
             while True:
@@ -108,7 +113,7 @@ class Session:
                 # Before: who is killed in the middle leaves no words that are nobody's.
                 self._open_record(head, start)
                 moved, left = _recorder.move(to, capacity, source.words, head, self.key, *tables)
-                self._close_record()
+                self.close_record()
                 if not left or self.drain is None or not start + moved:
                     break
                 self.drain()
@@ -118,64 +123,6 @@ class Session:
             if ends:
                 head[Head.DEVICE] = 0
             return True
-
-    def gather(self, *, live: bool) -> None:
-        """Take what other processes' sections have recorded: what is parked, what the dead have left.
-
-        With ``live`` also what sections that are open have so far. Raises KcovError as take() does.
-        """
-        space = self.registry.namespace
-        me = namespace.this_process()
-        with self.lock:
-            if not (self.is_own and self.slot[Word.JOINED]):
-                return
-            self._close_record()
-            # Twice: a file that got its other name while the directory was read may be missing in one of them.
-            names = dict.fromkeys([*space.names(), *space.names()])
-            found = [file for name in names if (file := FileName.parse(name))]
-            # What a section has parked comes before what it has now.
-            for file in sorted(found, key=lambda f: (not f.key, f.number)):
-                if file.key not in (0, self.key):
-                    continue
-                if not file.key and (file.pid, file.started) == me:
-                    continue
-                is_dead = not space.is_alive(file.pid, file.started)
-                if file.key or live or is_dead:
-                    self._take_parts(file, is_dead=is_dead)
-
-    def _take_parts(self, file: FileName, *, is_dead: bool) -> None:
-        """Take an area that a section has filled or is filling, after those that it filled before."""
-        space = self.registry.namespace
-        parts: list[tuple[FileName, Area]] = []
-        number = file.number
-        try:
-            while number and len(parts) < _PARTS:
-                part = self._find_part(file, number)
-                if part is None:
-                    break
-                parts.append(part)
-                number = part[1].head[Head.AFTER]
-            for found, area in reversed(parts):
-                if area.head[Head.DEVICE] == self.key:
-                    self.take(area, ends=is_dead)
-                if found.key or (is_dead and not self.registry.is_needed(str(found))):
-                    space.unlink(str(found))
-                elif found.number != file.number and not is_dead:
-                    break  # it is about to be parked, and may have more by then
-        except KcovError as error:
-            log.debug("gather: %s", error)
-            if is_dead and not self.registry.is_needed(str(file)):
-                space.unlink(str(file))
-
-    def _find_part(self, file: FileName, number: int) -> tuple[FileName, Area] | None:
-        """Return one area of a section, by its number; it is parked at most once."""
-        parked = dataclasses.replace(file, number=number, key=self.key)
-        for name in (parked, dataclasses.replace(parked, key=0), parked):
-            try:
-                return name, Area(self.registry.namespace, str(name))
-            except FileNotFoundError:
-                pass
-        return None
 
     def _open_record(self, source: memoryview, start: int) -> None:
         """Write the section record of what is about to be moved, behind those that count."""
@@ -192,7 +139,7 @@ class Session:
         record[8:] = source[Head.THREAD : Head.THREAD + 8]
         self.area.head[Head.OPEN] = number + 1
 
-    def _close_record(self) -> None:
+    def close_record(self) -> None:
         """Let the record count that was opened last, if words have come since; also for one who was killed."""
         head = self.area.head
         number = head[Head.RECORDED]
@@ -241,7 +188,7 @@ class Section:
         owner.own()
         session.sections[self] = None
         owner.attach(self.sink)
-        probes.arm(session.mode, session.scope)
+        probes.arm(session.mode, session.scope, follow=implicit)
 
     def _begin(self, head: memoryview, before: Area | None = None) -> None:
         """Say whose section an area is: other processes look at it, so the key comes last."""
@@ -250,10 +197,10 @@ class Section:
         file = FileName.parse(before.name) if before is not None else None
         head[Head.AFTER] = file.number if file is not None else 0
         if self.session.area.record_room:
-            head[Head.TID] = threading.get_native_id()
+            head[Head.TID] = get_native_id()
             head[Head.TASK] = self.task.serial
             head[Head.BEGAN] = time.monotonic_ns() if before is None else before.head[Head.BEGAN]
-            name = threading.current_thread().name.encode()[:63].ljust(64, b"\0")
+            name = _thread_name().encode()[:63].ljust(64, b"\0")
             head[Head.THREAD : Head.THREAD + 8] = memoryview(name).cast("Q")
         head[Head.DEVICE] = self.session.key
 
@@ -285,7 +232,12 @@ class Section:
     def _park(self) -> None:
         """Give the area away: the process that listens takes it at its next read."""
         self.has_parked = True
-        self.session.pool.park(self.area)
+        slot = self.session.slot
+        _recorder.add(slot[Word.PARKING :], 1)
+        try:
+            self.session.pool.park(self.area)
+        finally:
+            _recorder.add(slot[Word.PARKED :], 1)
         if self.session.is_over():  # nobody will
             self.area.unlink()
 
@@ -344,6 +296,13 @@ class Section:
             return False
 
 
+def _thread_name() -> str:
+    threading = sys.modules.get("threading")
+    # A program that has not imported it has no other thread with a name.
+    current = getattr(threading, "current_thread", None)
+    return "MainThread" if current is None else str(current().name)
+
+
 _sessions: dict[int, Session] = {}
 _process = 0
 _the_pool: Pool | None = None
@@ -363,7 +322,7 @@ def add_session(session: Session) -> None:
     _sessions[session.key] = session
 
 
-def session(key: int) -> Session | None:
+def find_session(key: int) -> Session | None:
     """Return what this process knows of a session, None if nothing."""
     return _sessions.get(key)
 
@@ -371,6 +330,19 @@ def session(key: int) -> Session | None:
 def end_session(key: int) -> Session | None:
     """Forget a session whose device is about to be disabled; return it."""
     return _sessions.pop(key, None)
+
+
+def about(scope: Scope, *, branch: bool) -> bytes:
+    """Return what the sections of other processes have to know of a device: the description in its area."""
+    return (b"branch" if branch else b"lines") + b"\0" + scope.to_bytes()
+
+
+def _read_about(text: bytes) -> tuple[bool, Scope]:
+    """Return ``(branch, scope)``. Raises ValueError for what about() has not written."""
+    kind, _, scope = text.partition(b"\0")
+    if kind not in (b"branch", b"lines"):
+        raise ValueError(f"what it is for is not there: {kind!r:.100}")
+    return kind == b"branch", Scope.from_bytes(scope)
 
 
 def _join(key: int) -> Session | None:
@@ -387,11 +359,10 @@ def _join(key: int) -> Session | None:
         return None
     try:
         device_area = Area(shared.namespace, registry.area_name(slot[Word.FILE]))
-        about = device_area.about
-        scope, branch = Scope.from_json(about["scope"]), bool(about["branch"])
+        branch, scope = _read_about(device_area.about)
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise KcovError(EUCLEAN, f"area of device {number} is damaged: {error}") from None
     session = Session(key, device_area, scope, branch=branch, is_own=False)
     _recorder.add(slot[Word.JOINED :], 1)
@@ -482,10 +453,10 @@ def remote_stop() -> None:
                 raise
 
 
-@task.quietly
 def adopt() -> None:
     """Make the current task known. Called when code of it runs that somebody may want."""
-    task.current()
+    with quiet:
+        task.current()
 
 
 def _follow() -> None:

@@ -15,26 +15,29 @@ or a template's name, is recorded unless ``source`` says what is, and where a pa
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import os
-import re
-import site
 import sys
-import sysconfig
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
 
 from .errors import warn
+from .late import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Iterable, Sequence
+    from typing import NoReturn
 
 __all__ = ["Scope"]
 
+_PARTS = ("directories", "packages", "unresolved", "include", "omit")
+
 _ANSWERS = 10_000  # remembered; names like those of IPython's cells have no end
+_OWN = os.path.dirname(os.path.realpath(__file__))
+_NEVER = (os.path.dirname(__file__), _OWN)
+# Where the standard library is, but for what a distribution may have put elsewhere: _library() has all.
+_LIBRARY = os.path.realpath(os.path.dirname(os.__file__))
 
 
-@dataclass(frozen=True, slots=True, init=False)
 class Scope:
     """One choice of files. Equal choices are equal and have the same hash, whatever process made them.
 
@@ -42,6 +45,11 @@ class Scope:
     imported for that. Raises TypeError for what is not strings, ValueError for a path that is no directory or Python
     file, and for a pattern that means nothing.
     """
+
+    __slots__ = (
+        "_answers", "_hash", "_include", "_omit", "directories", "include", "omit", "packages",
+        "unresolved",
+    )  # fmt: skip
 
     directories: tuple[str, ...]
     """Of ``source``: directories and files, with no symbolic link in them."""
@@ -51,10 +59,10 @@ class Scope:
     """Of ``source``: names of modules that were not found. They match what is imported by that name later."""
     include: tuple[str, ...]
     omit: tuple[str, ...]
-    _include: re.Pattern[str] | None = field(compare=False, repr=False)
-    _omit: re.Pattern[str] | None = field(compare=False, repr=False)
-    _answers: dict[str, bool] = field(compare=False, repr=False)
-    _hash: int = field(compare=False, repr=False)
+    _include: re.Pattern[str] | None
+    _omit: re.Pattern[str] | None
+    _answers: dict[str, bool]
+    _hash: int
 
     def __init__(
         self,
@@ -62,13 +70,14 @@ class Scope:
         include: str | Iterable[str] = (),
         omit: str | Iterable[str] = (),
     ) -> None:
+        choices = load("pykcov.choices")
         directories: list[str] = []
         packages: list[str] = []
         unresolved: list[str] = []
-        for name in _strings("source", source):
-            if path := _directory(name):
+        for name in choices.strings("source", source):
+            if path := choices.directory(name):
                 directories.append(path)
-            elif places := _find_module(name):
+            elif places := choices.find_module(name):
                 packages += places
             else:
                 unresolved.append(name)
@@ -79,41 +88,66 @@ class Scope:
             directories,
             packages,
             unresolved,
-            _absolute(_strings("include", include)),
-            _absolute(_strings("omit", omit)),
+            choices.absolute(choices.strings("include", include)),
+            choices.absolute(choices.strings("omit", omit)),
         )
 
     def _set(self, *parts: Sequence[str]) -> None:
-        names = ("directories", "packages", "unresolved", "include", "omit")
-        for name, part in zip(names, parts, strict=True):
+        for name, part in zip(_PARTS, parts, strict=True):
             object.__setattr__(self, name, tuple(part))
-        object.__setattr__(self, "_include", _compile("include", self.include))
-        object.__setattr__(self, "_omit", _compile("omit", self.omit))
+        for name in ("include", "omit"):
+            patterns = getattr(self, name)
+            compiled = load("pykcov.choices").compile_patterns(name, patterns) if patterns else None
+            object.__setattr__(self, f"_{name}", compiled)
         object.__setattr__(self, "_answers", {})
-        object.__setattr__(self, "_hash", hash(tuple(getattr(self, name) for name in names)))
+        object.__setattr__(self, "_hash", hash(self._parts()))
+
+    def _parts(self) -> tuple[tuple[str, ...], ...]:
+        return self.directories, self.packages, self.unresolved, self.include, self.omit
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a scope does not change: {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return self._parts() == other._parts() if isinstance(other, Scope) else NotImplemented
 
     def __hash__(self) -> int:
         """Return what was computed once: every section asks."""
         return self._hash
 
-    def to_json(self) -> list[list[str]]:
-        """Return what from_json() takes. It means the same in a process in another directory."""
-        parts = (self.directories, self.packages, self.unresolved, self.include, self.omit)
-        return [list(part) for part in parts]
+    def __repr__(self) -> str:
+        parts = (f"{name}={part!r}" for name, part in zip(_PARTS, self._parts(), strict=True))
+        return f"Scope({', '.join(parts)})"
+
+    def to_bytes(self) -> bytes:
+        """Return what from_bytes() takes. It means the same in a process in another directory."""
+        texts = (
+            name[0] + text
+            for name, part in zip(_PARTS, self._parts(), strict=True)
+            for text in part
+        )
+        return "\0".join(texts).encode("utf-8", "surrogatepass")
 
     @classmethod
-    def from_json(cls, value: Any) -> Scope:
-        """Return the scope that to_json() was called on. Raises ValueError if it was not one."""
-        if (
-            not isinstance(value, list)
-            or len(value) != 5
-            or not all(isinstance(part, list) for part in value)
-            or not all(isinstance(text, str) for part in value for text in part)
-        ):
-            raise ValueError(f"no scope: {value!r:.200}")
+    def from_bytes(cls, value: bytes) -> Scope:
+        """Return the scope that to_bytes() was called on. Raises ValueError if it was not one."""
+        parts: dict[str, list[str]] = {name[0]: [] for name in _PARTS}
+        for text in value.decode("utf-8", "surrogatepass").split("\0") if value else ():
+            if text[:1] not in parts or not text[1:]:
+                raise ValueError(f"no scope: {text!r:.200}")
+            parts[text[0]].append(text[1:])
         self = cls.__new__(cls)
-        self._set(*value)
+        self._set(*parts.values())
         return self
+
+    def has_library(self) -> bool:
+        """Tell whether files of the standard library may be in it; True in case of doubt."""
+        if self.directories or self.packages or self.unresolved:
+            places = (*self.directories, *self.packages)
+            return bool(self.unresolved) or any(
+                _below(place, (_LIBRARY,)) or _below(_LIBRARY, (place,)) for place in places
+            )
+        return any(_may_be_below(pattern, _LIBRARY + "/") for pattern in self.include)
 
     def contains(self, filename: str) -> bool:
         """Tell whether code of that ``co_filename`` is recorded. The first answer is kept."""
@@ -125,10 +159,10 @@ class Scope:
         return answer
 
     def _decide(self, filename: str) -> bool:
-        if not filename or filename.startswith("<frozen "):
+        if not filename or filename.startswith("<frozen ") or self._is_library(filename):
             return False
         path = _file(filename)
-        if path and _below(path, _own()):
+        if path and _below(path, (_OWN,)):
             return False
         if self.directories or self.packages or self.unresolved:
             if not path or not self._has(path):
@@ -136,9 +170,21 @@ class Scope:
         elif self._include is not None:
             if not _matches(self._include, filename, path):
                 return False
-        elif path and (_is_installed(path) or _below(path, _library())):
+        elif path and (
+            _below(path, (_LIBRARY,)) or _is_installed(path) or _below(path, _library())
+        ):
             return False
         return self._omit is None or not _matches(self._omit, filename, path)
+
+    def _is_library(self, filename: str) -> bool:
+        """Tell by its name alone that a file is of the library, or of ours, and not in this scope: usual and fast."""
+        if _below(filename, _NEVER):
+            return True
+        return (
+            _below(filename, (_LIBRARY,))
+            and "-packages/" not in filename  # installed, or a link to what is not
+            and not self.has_library()
+        )
 
     def _has(self, path: str) -> bool:
         """Tell whether ``source`` has a file."""
@@ -148,59 +194,6 @@ class Scope:
             _below(path, (place,)) and (_is_installed(place) or not _is_installed(path))
             for place in self.directories
         )
-
-
-# -- what source= names
-
-
-def _strings(what: str, values: str | Iterable[str]) -> list[str]:
-    if isinstance(values, str):
-        values = [values]
-    found: list[object] = []
-    try:
-        found += [os.fspath(value) for value in values]
-    except TypeError:
-        raise TypeError(f"{what}: {values!r:.200} is not a list of strings") from None
-    for value in found:
-        if not isinstance(value, str):
-            raise TypeError(f"{what}: {value!r:.200} is not a text")
-        if not value:
-            raise ValueError(f"{what}: '' is not a text")
-    return [str(value) for value in found]
-
-
-def _directory(name: str) -> str:
-    """Return the real path of a directory or Python file that is there, '' for the name of a module."""
-    if os.path.isdir(name) or (name.endswith(".py") and os.path.isfile(name)):
-        path = os.path.realpath(name)
-        if path == os.path.dirname(path):
-            raise ValueError(f"source: {name!r} is the root of the file system")
-        return path
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise ValueError(f"source: {name!r} is no directory, no Python file, and no module's name")
-    return ""
-
-
-def _find_module(name: str) -> list[str]:
-    """Return the directories of a package, or the file of a module; nothing of it is imported."""
-    first, *rest = name.split(".")
-    try:
-        spec = importlib.util.find_spec(first)
-        for i in range(len(rest)):
-            if spec is None or not spec.submodule_search_locations:
-                return []
-            full = ".".join([first, *rest[: i + 1]])
-            where = list(spec.submodule_search_locations)
-            spec = importlib.machinery.PathFinder.find_spec(full, where)
-    except Exception:  # ValueError if it has no spec, like __main__; any, of somebody's import hook
-        return []
-    if spec is None:
-        return []
-    if spec.submodule_search_locations:
-        return [os.path.realpath(place) for place in spec.submodule_search_locations]
-    if spec.has_location and spec.origin:
-        return [os.path.realpath(spec.origin)]
-    return []
 
 
 def _is_module(path: str, name: str) -> bool:
@@ -243,37 +236,36 @@ def _below(path: str, places: tuple[str, ...]) -> bool:
 def _is_installed(path: str) -> bool:
     """Tell whether a path belongs to an installed package, of this Python or another."""
     parts = path.split("/")
-    return (
-        "site-packages" in parts
-        or "dist-packages" in parts
-        or _below(path, _installed(tuple(sys.path)))
-    )
+    return "site-packages" in parts or "dist-packages" in parts or _below(path, _installed())
 
 
-@cache
-def _own() -> tuple[str, ...]:
-    return (os.path.dirname(os.path.realpath(__file__)),)
-
-
-@cache
-def _installed(sys_path: tuple[str, ...]) -> tuple[str, ...]:
+def _installed() -> tuple[str, ...]:
     """Return where packages and their scripts are installed: of all schemes, and in virtual environments."""
-    paths = _scheme_paths("purelib", "platlib", "scripts")
-    paths.update(site.getsitepackages())
-    paths.add(site.getusersitepackages())
-    paths.update(entry for entry in sys_path if entry and _is_in_environment(entry))
-    return tuple(sorted({os.path.realpath(path) for path in paths if path}))
+    key = tuple(sys.path)
+    if key not in _known:
+        site = load("site")
+        paths = _scheme_paths("purelib", "platlib", "scripts")
+        paths.update(site.getsitepackages())
+        paths.add(site.getusersitepackages())
+        paths.update(entry for entry in key if entry and _is_in_environment(entry))
+        _known[key] = tuple(sorted({os.path.realpath(path) for path in paths if path}))
+    return _known[key]
 
 
-@cache
 def _library() -> tuple[str, ...]:
     """Return where the standard library is."""
-    paths = _scheme_paths("stdlib", "platstdlib")
-    paths.add(os.path.dirname(os.__file__))
-    return tuple(sorted({os.path.realpath(path) for path in paths if path}))
+    if () not in _known:
+        paths = _scheme_paths("stdlib", "platstdlib")
+        _known[()] = (_LIBRARY, *sorted({os.path.realpath(path) for path in paths if path}))
+    return _known[()]
+
+
+# By sys.path what is installed, by () where the standard library is.
+_known: dict[tuple[str, ...], tuple[str, ...]] = {}
 
 
 def _scheme_paths(*names: str) -> set[str]:
+    sysconfig = load("sysconfig")
     found: set[str] = set()
     for scheme in sysconfig.get_scheme_names():
         paths = sysconfig.get_paths(scheme)
@@ -295,57 +287,18 @@ def _is_in_environment(path: str) -> bool:
 
 # -- patterns
 
-_TOKEN = re.compile(
-    r"(?P<wrong>\*\*\*+|(?<=[^/])\*\*+|\*\*+(?=[^/*])|\*\*/\*\*)"
-    r"|(?P<any>^\*+/|\*\*/)|(?P<below>/\*+$)|(?P<star>\*)|(?P<one>\?)|(?P<set>\[[^\]]+\])|(?s:.)"
-)
-_MEANS = {"any": "(?:.*/)?", "below": "/.*", "star": "[^/]*", "one": "[^/]"}
 
-
-def _absolute(patterns: list[str]) -> list[str]:
-    """Make patterns absolute, but those that have no directory, or begin with a wildcard.
-
-    One that ends with a ``/`` means all that is in that directory. One with a symbolic link means what that
-    leads to as well: a file's name may have either.
-    """
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        if "/" not in pattern or pattern.startswith(("*", "?", "<")):
-            found[pattern] = None
-        else:
-            path = os.path.abspath(pattern) + ("/*" if pattern.endswith("/") else "")
-            found[path] = found[os.path.realpath(path)] = None
-    return list(found)
+def _may_be_below(pattern: str, directory: str) -> bool:
+    """Tell whether a pattern may match what is in a directory: by its beginning."""
+    if "/" not in pattern:
+        return True
+    plain = len(pattern)
+    for wildcard in "*?[":
+        plain = min(plain, pattern.find(wildcard) % (len(pattern) + 1))
+    begin = pattern[:plain]
+    return begin.startswith(directory) or directory.startswith(begin)
 
 
 def _matches(patterns: re.Pattern[str], filename: str, path: str) -> bool:
     names = {filename, path, os.path.abspath(filename)} if path else {filename}
     return any(patterns.fullmatch(name) for name in names)
-
-
-def _compile(what: str, patterns: tuple[str, ...]) -> re.Pattern[str] | None:
-    if not patterns:
-        return None
-    try:
-        return re.compile("|".join(map(_regex, patterns)), re.DOTALL)
-    except (re.error, ValueError) as error:
-        raise ValueError(f"{what}: {error}") from None
-
-
-def _regex(pattern: str) -> str:
-    if "/" not in pattern and not pattern.startswith("<"):
-        pattern = "**/" + pattern
-    parts = []
-    for token in _TOKEN.finditer(pattern):
-        kind = token.lastgroup
-        if kind is None:
-            parts.append(re.escape(token[0]))
-        elif kind == "wrong":
-            raise ValueError(f"{token[0]!r} in {pattern!r} means nothing")
-        elif kind == "set":
-            parts.append(
-                "[" + token[0][1:-1].replace("!", "^", 1) + "]" if token[0][1] == "!" else token[0]
-            )
-        else:
-            parts.append(_MEANS[kind])
-    return "(?:" + "".join(parts) + ")"

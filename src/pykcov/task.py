@@ -7,39 +7,34 @@ handle is in a variable of its own whose value never changes, and a Task knows w
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-import functools
 import os
-import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from . import _recorder, namespace
 from .errors import warn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import contextvars
+    import weakref
+    from collections.abc import Callable, Iterator
+    from typing import Any, TypeAlias, TypeVar
 
     from .device import Device
     from .remote import Section
 
+    _Function = TypeVar("_Function", bound=Callable[..., Any])
+    Token: TypeAlias = contextvars.Token["_recorder.Inherited | None"]
+
 __all__ = ["CommonHandle", "Task", "common_handle", "current", "quiet", "quietly"]
 
-_task: contextvars.ContextVar[Task] = contextvars.ContextVar("pykcov task")
-_inherited: contextvars.ContextVar[_recorder.Inherited | None] = contextvars.ContextVar(
-    "pykcov inherited", default=None
-)
+_inherited = _recorder.inherited_var
 # What pykcov does itself, with the standard library's help, is not the program.
 quiet = _recorder.Quiet()
-_recorder.install(task_var=_task, inherited_var=_inherited)
-
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def quietly(function: _Function) -> _Function:
     """Make a function whose work no open collection records."""
+    import functools
 
     @functools.wraps(function)
     def hushed(*args: Any, **kwargs: Any) -> Any:
@@ -135,9 +130,6 @@ def chain(found: _recorder.Inherited | None) -> Iterator[_recorder.Inherited]:
         found = found.outer
 
 
-Token: TypeAlias = contextvars.Token["_recorder.Inherited | None"]
-
-
 def inherit(found: _recorder.Inherited | None) -> Token:
     """Make ``found`` what the current task has and its children get; return the token to go back."""
     token = _inherited.set(found)
@@ -147,8 +139,10 @@ def inherit(found: _recorder.Inherited | None) -> Token:
 
 def reset(token: Token) -> None:
     """Go back to before inherit(); where the context is another one, leave it alone."""
-    with contextlib.suppress(ValueError):
+    try:
         _inherited.reset(token)
+    except ValueError:
+        pass
     _recorder.refresh()
 
 

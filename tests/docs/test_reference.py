@@ -44,8 +44,10 @@ def test_type_checkers_see_the_public_names_and_no_others() -> None:
     tree = ast.parse((SOURCE / "__init__.py").read_text("utf-8"))
     bound: set[str] = set()
     listed: list[str] = []
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
+    checked = next(node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(checked.test) == "TYPE_CHECKING"
+    for node in [*checked.body, *tree.body]:
+        if isinstance(node, ast.ImportFrom) and node.module not in ("__future__", "late"):
             bound |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.Assign):
             bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
@@ -55,6 +57,7 @@ def test_type_checkers_see_the_public_names_and_no_others() -> None:
             bound.add(node.target.id)
     assert sorted(listed) == sorted(pykcov.__all__)
     private = {name for name in bound if name.startswith("_") and name != "__version__"}
+    private.add("TYPE_CHECKING")
     assert bound - private == set(listed)
     assert all(hasattr(pykcov, name) for name in listed)
 
@@ -80,6 +83,8 @@ def test_the_stub_of_the_recorder_has_what_the_recorder_has() -> None:
     stub = ast.parse((SOURCE / "_recorder.pyi").read_text("utf-8"))
     classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
     names = {node.name for node in stub.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    variables = [node.target for node in stub.body if isinstance(node, ast.AnnAssign)]
+    names |= {target.id for target in variables if isinstance(target, ast.Name)}
     if sys.version_info >= (3, 12):
         names -= {"settle", "traced"}  # 3.11's trace function
     else:

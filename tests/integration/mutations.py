@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pykcov
-from pykcov import registry
+from pykcov import inventory
+
+pykcov.Device, pykcov.collect, pykcov.symbolize  # noqa: B018 - imported here, not in each process
 
 BASE = Path(f"/dev/shm/pykcov-{os.geteuid()}")
 HANDLES = (5, 6)
@@ -101,9 +103,9 @@ def gather() -> None:
 
 def inspect() -> None:
     """What `pykcov doctor` does."""
-    registry.inventory()
+    inventory.read()
     if random.random() < 0.2:
-        registry.clean()
+        inventory.clean()
 
 
 def newcomer() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import pykcov
-from pykcov import namespace, registry
+from pykcov import inventory, namespace
 from pykcov.probes import events
 
 HANDLE = 0xF0
@@ -340,9 +340,9 @@ def test_a_fork_ends_nothing_of_what_other_threads_of_the_parent_own() -> None:
     thread = threading.Thread(target=own)
     thread.start()
     ready.wait()
-    before = registry.inventory().devices
+    before = inventory.read().devices
     end(start(lambda: None))
-    after = registry.inventory().devices
+    after = inventory.read().devices
     forked.set()
     thread.join()
     assert after == before
@@ -351,11 +351,11 @@ def test_a_fork_ends_nothing_of_what_other_threads_of_the_parent_own() -> None:
 
 def test_a_child_leaves_the_parents_devices_and_files_alone() -> None:
     with listening(HANDLE) as device:
-        before = registry.inventory().devices
+        before = inventory.read().devices
         end(start(lambda: None))
         child = start(device.close)
         end(child)
-        assert registry.inventory().devices == before
+        assert inventory.read().devices == before
         with pykcov.remote(HANDLE):
             parents()
         assert functions(device.trace()) == {"parents": 2}

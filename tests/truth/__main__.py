@@ -11,6 +11,8 @@ import time
 
 os.environ.setdefault("PYKCOV_NAMESPACE", f"truth-{os.getpid()}")
 
+import pykcov
+
 from . import programs, rules
 from .check import Check
 from .family import stop
@@ -30,6 +32,7 @@ def main() -> int:
         "--kind", choices=("mixed", "alone", *programs.WRITERS), default="mixed",
         help="of the programs; alone: those of one process",
     )  # fmt: skip
+    parser.add_argument("--compiled", action="store_true", help="with compiled probes")
     parser.add_argument("--failures", type=int, default=1, help="stop after so many")
     asked = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if asked.seed is None else asked.seed
@@ -37,6 +40,10 @@ def main() -> int:
     sys.setrecursionlimit(20_000)
     check = Check(start_pools())
     check.listen()
+    like = rules.of_pykcov()
+    if asked.compiled:
+        pykcov.instrument(source=[str(check.folder)])
+        like = rules.of_compiled()
     done = events = collections = failed = 0
     end = time.monotonic() + 60 * asked.minutes
     while (done < asked.programs) if asked.programs else (time.monotonic() < end):
@@ -44,7 +51,7 @@ def main() -> int:
         faulthandler.dump_traceback_later(HANGS, exit=True)
         print(f"seed {seed + done}", end="\r", flush=True) if sys.stderr.isatty() else None
         try:
-            program, expected = programs.make(seed + done, kind, rules.of_pykcov())
+            program, expected = programs.make(seed + done, kind, like)
             problems = check.problems(program, expected)
         except BaseException:
             print(f"seed {seed + done} ({kind})")

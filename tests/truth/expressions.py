@@ -60,7 +60,7 @@ class Expressions:
     def value(self, node: ast.expr, f: Frame) -> Steps:
         code = self.pure(node)
         if code is not None:
-            f.touch(node.lineno)
+            f.work_at(node.lineno)
             return eval(code, PURE_GLOBALS, f.scope)
         method = getattr(self, "eval_" + type(node).__name__, None)
         if method is None:
@@ -72,12 +72,12 @@ class Expressions:
     def eval_BinOp(self, node: ast.BinOp, f: Frame) -> Steps:
         left = yield from self.value(node.left, f)
         right = yield from self.value(node.right, f)
-        f.touch(node.lineno)
+        f.work_at(node.lineno)
         return OPERATORS[type(node.op)](left, right)
 
     def eval_UnaryOp(self, node: ast.UnaryOp, f: Frame) -> Steps:
         value = yield from self.value(node.operand, f)
-        f.touch(node.lineno)
+        f.work_at(node.lineno)
         return UNARY[type(node.op)](value)
 
     def eval_Compare(self, node: ast.Compare, f: Frame) -> Steps:
@@ -85,7 +85,7 @@ class Expressions:
         if len(node.ops) > 1:
             raise Abort("a chain of comparisons that calls")
         right = yield from self.value(node.comparators[0], f)
-        f.touch(node.lineno)
+        f.work_at(node.lineno)
         return COMPARISONS[type(node.ops[0])](left, right)
 
     def eval_BoolOp(self, node: ast.BoolOp, f: Frame) -> Steps:
@@ -103,7 +103,7 @@ class Expressions:
     def eval_Subscript(self, node: ast.Subscript, f: Frame) -> Steps:
         of = yield from self.value(node.value, f)
         key = yield from self.value(node.slice, f)
-        f.touch(node.lineno)
+        f.work_at(node.lineno)
         return of[key]
 
     def eval_Attribute(self, node: ast.Attribute, f: Frame) -> Steps:
@@ -114,7 +114,7 @@ class Expressions:
         items = []
         for item in node.elts:
             items.append((yield from self.value(item, f)))
-        f.touch(node.lineno)
+        f.work_at(node.lineno)
         return items if isinstance(node, ast.List) else tuple(items)
 
     eval_Tuple = eval_List
@@ -135,7 +135,7 @@ class Expressions:
     def eval_Call(self, node: ast.Call, f: Frame) -> Steps:
         if isinstance(node.func, ast.Name) and node.func.id in PURE_CALLS:
             function = PURE_BUILTINS[node.func.id]
-            f.touch(node.func.lineno)
+            f.work_at(node.func.lineno)
         else:
             function = yield from self.value(node.func, f)
         args = []
@@ -151,7 +151,7 @@ class Expressions:
                 kwargs.update(value)
             else:
                 kwargs[keyword.arg] = value
-        f.touch(node.lineno)
+        f.work_at(node.lineno)
         return (yield from self.call(function, *args, **kwargs))
 
     def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Steps:
@@ -323,7 +323,7 @@ class Expressions:
         value = None
         if node.value is not None:
             value = yield from self.value(node.value, f)
-        f.touch(node.lineno)
+        f.work_at(node.lineno)
         return (yield Yielded(value))
 
     def eval_YieldFrom(self, node: ast.YieldFrom, f: Frame) -> Steps:

@@ -83,6 +83,24 @@ def compile_pure(node: ast.expr) -> CodeType | None:
     return compile(ast.Expression(node), "<pure>", "eval")
 
 
+class Loop:
+    """A loop that a frame is in."""
+
+    def __init__(self, node: ast.For | ast.AsyncFor | ast.While, rules: Rules) -> None:
+        self.line = node.lineno
+        plain = isinstance(node, ast.While) or (
+            isinstance(node, ast.For)
+            and isinstance(node.iter, ast.Call | ast.Tuple | ast.List | ast.Constant)
+            and (not isinstance(node.iter, ast.Call) or ast.unparse(node.iter.func) in PLAIN)
+        )
+        self.first = rules.compiled and not plain
+        """A `continue` reports the line at once."""
+        self.told = False
+
+
+PLAIN = {"range", "sorted", "list", "tuple", "set", "frozenset", "dict", "str", "bytes"}
+
+
 class Frame:
     """A function, class body or module that executes."""
 
@@ -90,6 +108,7 @@ class Frame:
         "file",
         "handling",
         "line",
+        "loops",
         "owner",
         "prefix",
         "qualname",
@@ -111,6 +130,7 @@ class Frame:
         self.owner = owner
         self.line = 0
         self.handling: list[BaseException] = []
+        self.loops: list[Loop] = []
 
     def enter(self, line: int) -> None:
         """The code object starts."""
@@ -122,17 +142,34 @@ class Frame:
             self.line = line
             self.report()
 
+    def work_at(self, line: int) -> None:
+        """An expression is at this line. Compiled, only what is nothing but an expression says so, once."""
+        if not self.rules.compiled or not self.line:
+            self.touch(line)
+
+    def begin(self, node: ast.stmt) -> None:
+        """A statement begins."""
+        if self.rules.compiled:
+            if node.lineno != self.line:
+                self.line = node.lineno
+                self.tell(node.lineno)
+        # Else a list on several lines begins later.
+        elif not isinstance(node, ast.Assign | ast.Expr):
+            self.touch(node.lineno)
+
     def jump_back(self) -> None:
         """A loop inside a line begins again."""
         if self.rules.same_line_again:
             self.report()
 
     def report(self) -> None:
-        # A generator that is thrown away unfinished unwinds silently.
-        if self.owner is not None and not self.owner.running:
-            return
         line = self.file.statements.get(self.line)
         if line is not None:
+            self.tell(line)
+
+    def tell(self, line: int) -> None:
+        # A generator that is thrown away unfinished unwinds silently.
+        if self.owner is None or self.owner.running:
             self.record(("line", self.file.number, line, ""))
 
     def child(self, name: str, line: int, outer: Scope, owner: Suspendable | None = None) -> Frame:

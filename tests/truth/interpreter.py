@@ -13,7 +13,7 @@ from typing import Any
 
 from . import patterns
 from .expressions import OPERATORS, Expressions
-from .frames import Frame, Source, is_docstring
+from .frames import Frame, Loop, Source, is_docstring
 from .rules import Rules
 from .values import Abort, Class, Event, Function, Scope, SimStop, Steps
 
@@ -52,8 +52,7 @@ class Interpreter(Expressions):
         for node in statements:
             if isinstance(node, ast.Nonlocal | ast.Global) or is_docstring(node):
                 continue
-            if not isinstance(node, ast.Assign | ast.Expr):  # a list on several lines begins later
-                f.touch(node.lineno)
+            f.begin(node)
             done = yield from getattr(self, "do_" + type(node).__name__, self.unknown)(node, f)
             if done is not None:
                 return done
@@ -74,6 +73,10 @@ class Interpreter(Expressions):
         yield
 
     def do_Continue(self, node: ast.Continue, f: Frame) -> Steps:
+        loop = f.loops[-1]
+        if loop.first:
+            f.touch(loop.line)
+            loop.told = True
         return CONTINUE
         yield
 
@@ -179,14 +182,24 @@ class Interpreter(Expressions):
         test = yield from self.value(node.test, f)
         return (yield from self.block(node.body if test else node.orelse, f))
 
+    def turn(self, node: ast.For | ast.AsyncFor | ast.While, f: Frame) -> Steps:
+        """Executes the body of a loop once, and comes back to its line if it goes on."""
+        f.loops.append(Loop(node, self.rules))
+        try:
+            done = yield from self.block(node.body, f)
+        finally:
+            loop = f.loops.pop()
+        if done in (None, CONTINUE) and not loop.told:
+            f.touch(node.lineno)
+        return done
+
     def do_While(self, node: ast.While, f: Frame) -> Steps:
         while (yield from self.value(node.test, f)):
-            done = yield from self.block(node.body, f)
+            done = yield from self.turn(node, f)
             if done is BREAK:
                 return None
             if isinstance(done, Returned):
                 return done
-            f.touch(node.lineno)
         return (yield from self.block(node.orelse, f))
 
     def do_For(self, node: ast.For, f: Frame) -> Steps:
@@ -203,12 +216,11 @@ class Interpreter(Expressions):
             if not more:
                 return (yield from self.block(node.orelse, f))
             self.assign(node.target, item, f)
-            done = yield from self.block(node.body, f)
+            done = yield from self.turn(node, f)
             if done is BREAK:
                 return None
             if isinstance(done, Returned):
                 return done
-            f.touch(node.lineno)
 
     def do_Match(self, node: ast.Match, f: Frame) -> Steps:
         subject = yield from self.value(node.subject, f)
@@ -298,13 +310,17 @@ class Interpreter(Expressions):
         except BaseException as error:
             if self.dead or isinstance(error, Abort | GeneratorExit):
                 raise
-            f.touch(node.lineno)
+            self.touch_again(node, f)
             if not (yield from call(leave, type(error), error, None)):
                 raise
             return None
-        f.touch(node.lineno)
+        self.touch_again(node, f)
         yield from call(leave, None, None, None)
         return done
+
+    def touch_again(self, node: ast.With | ast.AsyncWith, f: Frame) -> None:
+        if not self.rules.compiled:
+            f.touch(node.lineno)
 
 
 def caught(error: BaseException, wanted: Any) -> bool:

@@ -18,6 +18,9 @@ class Rules:
     """A list, set or dict comprehension is a function of its own, with an entry (until 3.11)."""
     same_line_again: bool
     """A jump backwards to the same line reports the line again (trace functions, not monitoring)."""
+    compiled: bool = False
+    """Statements report themselves: a `with` does not report again at its end, and a `continue` reports the
+    `for` that goes on before what blocks around it do at their end, if that iterates over who knows what."""
 
 
 def of_pykcov() -> Rules:
@@ -29,3 +32,10 @@ def of_pykcov() -> Rules:
 def of_settrace() -> Rules:
     """A trace function on this Python."""
     return Rules(comprehensions_are_frames=sys.version_info < (3, 12), same_line_again=True)
+
+
+def of_compiled() -> Rules:
+    """pykcov's compiled probes."""
+    return Rules(
+        comprehensions_are_frames=sys.version_info < (3, 12), same_line_again=False, compiled=True
+    )

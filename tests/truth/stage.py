@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pykcov
+from pykcov.probes import compiled
 
 from .programs import POOLS, SCOPES, Program, branches
 
@@ -114,7 +115,7 @@ class Stage:
         """Executes the files; returns the names that all of them share."""
         names = {"__name__": "truth", **self.names()}
         for path, text in reversed(list(zip(self.paths, self.program.files, strict=True))):
-            exec(compile(text, str(path), "exec"), names)
+            exec(compiled.code_of(str(path)) or compile(text, str(path), "exec"), names)
         return names
 
     def found(self) -> dict[str, Told]:

@@ -24,15 +24,21 @@ def test_each_collection_of_a_generated_program_gets_exactly_its_own(chunk: int)
     check("alone", programs, SEED + chunk * programs)
 
 
+@pytest.mark.parametrize("chunk", range(CHUNKS // 2))
+def test_with_compiled_probes_too(chunk: int) -> None:
+    programs = PROGRAMS // CHUNKS
+    check("alone", programs, SEED + (CHUNKS + chunk) * programs, "--compiled")
+
+
 def test_each_collection_of_a_generated_program_of_processes_gets_exactly_its_own() -> None:
     check("processes", OF_PROCESSES, SEED)
 
 
-def check(kind: str, programs: int, seed: int) -> None:
+def check(kind: str, programs: int, seed: int, *options: str) -> None:
     name = f"{os.environ['PYKCOV_NAMESPACE']}-truth-{kind}-{seed}"
     done = subprocess.run(
         [sys.executable, "-m", "truth", "--kind", kind, "--programs", str(programs),
-         "--seed", str(seed)],
+         "--seed", str(seed), *options],
         cwd=Path(__file__).parent.parent,
         env={**os.environ, "PYKCOV_NAMESPACE": name},
         capture_output=True, text=True, timeout=550, check=False,

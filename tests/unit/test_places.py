@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykcov.probes import places
+from pykcov.probes.monitoring import by_instruction
 from unit import programs
 from unit.watching import MONITORING, codes_of, monitoring
 
@@ -318,9 +319,9 @@ def test_entries_tell_all_code_objects_of_a_file_apart() -> None:
     entries = {places.entry(code) for code in codes}
     # Code objects that are equal are one place: a `finally` has copies of what is in it.
     assert len(entries) == len(set(codes))
-    assert ("<module>", 1) in {entry[:2] for entry in entries}
+    assert ("<module>", 1) in {entry[1:3] for entry in entries}
     named = {(name, first) for name, first, _ in analyse(text).functions}
-    assert {entry[:2] for entry in entries} >= named
+    assert {entry[1:3] for entry in entries} >= named
 
 
 def test_entries_of_code_without_positions_still_differ() -> None:
@@ -330,10 +331,10 @@ def test_entries_of_code_without_positions_still_differ() -> None:
         capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": _path()},
     )  # fmt: skip
     module, first, second, function = ast.literal_eval(done.stdout)
-    assert module in (("<module>", 0, -1), ("<module>", 1, -1))
-    assert first[:2] == second[:2] == ("<lambda>", 1)
-    assert first != second and first[2] < -1 and second[2] < -1
-    assert function == ("f", 2, -1)
+    assert module[1:4] in (("<module>", 0, None), ("<module>", 1, None))
+    assert first[1:3] == second[1:3] == ("<lambda>", 1)
+    assert first != second and first[3] < -1 and second[3] < -1
+    assert function[1:4] == ("f", 2, None)
 
 
 _ENTRIES = """
@@ -359,7 +360,7 @@ def test_code_is_long_before_its_line_events_cost_more(line: str) -> None:
     """Not with a clock: LINE events are dear from where the distance does not fit in 8 bits."""
 
     def is_long(lines: int) -> bool:
-        return places.is_long(code_of("def f(x):\n" + f"    {line}\n" * lines, "f"))
+        return by_instruction(code_of("def f(x):\n" + f"    {line}\n" * lines, "f"))
 
     assert not is_long(100)
     assert is_long(2000)
@@ -373,7 +374,7 @@ def test_code_is_long_before_its_line_events_cost_more(line: str) -> None:
 
 def test_short_code_is_not_long() -> None:
     codes = list(codes_of(compile(programs.CONSTRUCTS, "x", "exec")))
-    assert not any(places.is_long(code) for code in codes if code.co_name != "<module>")
+    assert not any(by_instruction(code) for code in codes if code.co_name != "<module>")
 
 
 # -- content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import string
 import subprocess
@@ -251,16 +250,42 @@ def test_scopes_are_values(project: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(AttributeError):
         scope.omit = ()  # type: ignore[misc]
     scope.contains("<string>")
-    text = json.dumps(scope.to_json())
+    data = scope.to_bytes()
     monkeypatch.chdir("/")
-    assert Scope.from_json(json.loads(text)) == scope
-    assert Scope.from_json(json.loads(text)).contains(str(project / "shop" / "cart.py"))
+    assert Scope.from_bytes(data) == scope
+    assert Scope.from_bytes(data).contains(str(project / "shop" / "cart.py"))
+    strange = Scope(include=["\udcff*", "\ud800", "ä"], omit=["*\n"])
+    assert Scope.from_bytes(strange.to_bytes()) == strange
+    assert Scope.from_bytes(Scope().to_bytes()) == Scope()
 
 
-@pytest.mark.parametrize("bad", [None, {}, [], [[], [], [], []], [[1], [], [], [], []], "[]"])
-def test_json_of_no_scope_is_refused(bad: object) -> None:
-    with pytest.raises(ValueError, match="no scope"):
-        Scope.from_json(bad)  # type: ignore[arg-type]
+@pytest.mark.parametrize("bad", [b"\0", b"d", b"x/tmp", b"d/tmp\0", b"\xff", b"i*\0\0o*"])
+def test_bytes_of_no_scope_are_refused(bad: bytes) -> None:
+    with pytest.raises(ValueError, match=r"no scope|can't decode"):
+        Scope.from_bytes(bad)
+
+
+@pytest.mark.parametrize(
+    ("options", "has"),
+    [
+        ({}, False),
+        ({"source": ["json"]}, True),
+        ({"source": ["nowhere.at.all"]}, True),
+        ({"source": [os.path.dirname(STDLIB)]}, True),
+        ({"source": ["shop"]}, False),
+        ({"include": ["shop/*"]}, False),
+        ({"include": ["*/json/*"]}, True),
+        ({"include": ["decoder.py"]}, True),
+        ({"include": [f"{STDLIB}/js*"]}, True),
+        ({"include": ["/*"]}, True),
+        ({"omit": ["*"]}, False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:source:pykcov.KcovWarning")
+def test_a_scope_knows_whether_the_library_may_be_in_it(
+    project: Path, options: dict[str, list[str]], has: bool
+) -> None:
+    assert Scope(**options).has_library() is has
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pykcov.probes import places
+from pykcov.probes.monitoring import by_instruction
 from unit import programs
 from unit.watching import MONITORING, Line, codes_of, lines_of, monitoring, steps_of
 
@@ -63,7 +64,7 @@ def test_every_construct_gives_the_lines_that_line_events_give() -> None:
 def test_a_long_function_gives_the_lines_that_line_events_give() -> None:
     text = programs.long_function() + "f = long\n"
     code = next(c for c in codes_of(compile(text, "x", "exec")) if c.co_name == "long")
-    assert places.is_long(code)
+    assert by_instruction(code)
     lines, steps = sequences(program(text, (0,), (1,), (2,), (5,)))
     assert len(lines) > 6000
     assert steps == lines

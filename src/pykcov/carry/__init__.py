@@ -1,28 +1,32 @@
 """A handle travels with the work: one file for each way in which Python hands work on.
 
-The modules that hand it on are wrapped when they are imported, not before: a child process begins fast.
+The modules that hand it on are wrapped when they are imported, not before, by a carrier that is imported then: a
+child process begins fast.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
 
-from . import aio, processes, threads
+from ..late import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 __all__ = ["install"]
 
-_CARRIERS: dict[str, Callable[[ModuleType], None]] = {
-    "threading": threads.install,
-    "concurrent.futures.thread": threads.install_executor,
-    "concurrent.futures.process": threads.install_executor,
-    "multiprocessing.process": processes.install_process,
-    "multiprocessing.pool": processes.install_pool,
-    "subprocess": processes.install_subprocess,
-    "asyncio.base_events": aio.install,
+_CARRIERS = {
+    "threading": ("threads", "install"),
+    "concurrent.futures.thread": ("threads", "install_executor"),
+    "concurrent.futures.process": ("threads", "install_executor"),
+    "multiprocessing.process": ("processes", "install_process"),
+    "multiprocessing.pool": ("processes", "install_pool"),
+    "subprocess": ("processes", "install_subprocess"),
+    "asyncio.base_events": ("aio", "install"),
 }
 _installed = False
 
@@ -36,11 +40,16 @@ def install() -> None:
     if _installed:
         return
     _installed = True
-    for name, carrier in _CARRIERS.items():
+    for name in _CARRIERS:
         module = sys.modules.get(name)
         if module is not None:
-            carrier(module)
+            _wrap(module)
     sys.meta_path.insert(0, _Finder)
+
+
+def _wrap(module: ModuleType) -> None:
+    file, function = _CARRIERS[module.__name__]
+    getattr(load(f"{__name__}.{file}"), function)(module)
 
 
 class _Finder:
@@ -50,23 +59,22 @@ class _Finder:
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        carrier = _CARRIERS.get(name)
-        if carrier is None:
+        if name not in _CARRIERS:
             return None
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target) if finder is not _Finder else None
             if spec is not None:
-                _execute_with(spec.loader, carrier)
+                _wrap_when_executed(spec.loader)
                 return spec
         return None
 
 
-def _execute_with(loader: Any, carrier: Callable[[ModuleType], None]) -> None:
+def _wrap_when_executed(loader: Any) -> None:
     execute = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
         del loader.exec_module
         execute(module)
-        carrier(module)
+        _wrap(module)
 
     loader.exec_module = exec_module

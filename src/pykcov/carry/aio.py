@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
-from contextvars import Context
-from types import ModuleType
-from typing import Any
 
 from .. import _recorder, task
 from ..remote import adopt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+    from types import ModuleType
+    from typing import Any
 
 __all__ = ["install"]
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
-
 from .. import _recorder, task
-from ..remote import Section, adopt, enter_all, leave_all
+from ..remote import adopt, enter_all, leave_all
 
-__all__ = ["Begin", "Parts", "carry", "inherit_nothing", "parts", "restore", "wrap"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeAlias
 
-# handle, key of its session, whether to follow; from the outermost to the innermost
-Parts: TypeAlias = tuple[tuple[int, int, bool], ...]
+    from ..remote import Section
+
+    # handle, key of its session, whether to follow; from the outermost to the innermost
+    Parts: TypeAlias = tuple[tuple[int, int, bool], ...]
+
+__all__ = ["Begin", "carry", "inherit_nothing", "parts", "restore", "wrap"]
 
 
 def parts(found: _recorder.Inherited | None) -> Parts:
@@ -68,18 +70,20 @@ def _unpickled(kind: type[Begin], given: Parts) -> Begin:
     return kind(restore(given))
 
 
-@contextlib.contextmanager
-def inherit_nothing() -> Iterator[None]:
-    """Let the threads and processes that are started meanwhile inherit nothing: they serve whoever comes."""
-    token = task.inherit(None)
-    try:
-        yield
-    finally:
-        task.reset(token)
+class inherit_nothing:
+    """Lets the threads and processes that are started in a block inherit nothing: they serve whoever comes."""
+
+    def __enter__(self) -> None:
+        self._token = task.inherit(None)
+
+    def __exit__(self, *error: object) -> None:
+        task.reset(self._token)
 
 
 def wrap(owner: type, name: str, carrier: Callable[..., Any]) -> None:
     """Replace a method by ``carrier(found, method, ...)`` where the caller has something to pass on."""
+    import functools  # who has the method has imported it
+
     original = getattr(owner, name)
 
     @functools.wraps(original)

@@ -7,12 +7,15 @@ pickled for it, a program by its environment, which its sitecustomize finds (sta
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any
 
 from .. import _recorder, namespace, task
 from .jobs import Begin, carry, inherit_nothing, parts, restore, wrap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
 
 __all__ = ["begin", "install_pool", "install_process", "install_subprocess"]
 
@@ -77,20 +80,20 @@ def _popen(
 _BEFORE_ENV = 10  # parameters of Popen() that come before `env`
 
 
-@task.quietly
 def _environment(found: _recorder.Inherited, env: Any) -> Any:
     """Return an environment for a child that inherits ``found``; ``env`` itself if it is no usual one."""
-    try:
-        child = dict(os.environ if env is None else env)
-        if not all(isinstance(name, str) for name in child):
+    with task.quiet:
+        try:
+            child = dict(os.environ if env is None else env)
+            if not all(isinstance(name, str) for name in child):
+                return env
+            handles = ",".join(f"{h:x}:{key:x}:{follow:d}" for h, key, follow in parts(found))
+            child[_VARIABLE] = f"{namespace.get().name}/{handles}"
+            path = child.get("PYTHONPATH")
+            child["PYTHONPATH"] = f"{_STARTUP}{os.pathsep}{path}" if path else _STARTUP
+        except (TypeError, ValueError):  # Popen() says what is wrong with it
             return env
-        handles = ",".join(f"{h:x}:{key:x}:{follow:d}" for h, key, follow in parts(found))
-        child[_VARIABLE] = f"{namespace.get().name}/{handles}"
-        path = child.get("PYTHONPATH")
-        child["PYTHONPATH"] = f"{_STARTUP}{os.pathsep}{path}" if path else _STARTUP
-    except (TypeError, ValueError):  # Popen() says what is wrong with it
-        return env
-    return child
+        return child
 
 
 def begin(text: str) -> None:

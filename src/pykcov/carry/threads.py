@@ -6,12 +6,14 @@ travels with each job and the worker leaves it afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any
-
 from .. import _recorder
 from .jobs import Begin, carry, inherit_nothing, wrap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
 
 __all__ = ["install", "install_executor"]
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from .. import __version__, probes, registry
+from .. import __version__, inventory, probes
 from ..errors import KcovError
 from ..report.text import plain, printable
 
@@ -61,9 +61,9 @@ def _version(name: str) -> str:
 
 
 def _print_namespace(*, clean: bool) -> None:
-    removed = registry.clean() if clean else []
-    inventory = registry.inventory()
-    print(f"  {printable(inventory.path)}")
+    removed = inventory.clean() if clean else []
+    found = inventory.read()
+    print(f"  {printable(found.path)}")
     print("\ndevices")
     rows = [
         (
@@ -74,7 +74,7 @@ def _print_namespace(*, clean: bool) -> None:
             _handles(device.handles),
             str(device.dropped),
         )
-        for device in inventory.devices
+        for device in found.devices
     ]
     if rows:
         head = ("  device", "mode", "process", "size in words", "handles", "dropped")
@@ -84,9 +84,9 @@ def _print_namespace(*, clean: bool) -> None:
     print("\nstale")
     for name in removed:
         print(f"  {printable(name)}  removed")
-    for name in inventory.stale:
+    for name in found.stale:
         print(f"  {printable(name)}")
-    if inventory.stale and not clean:
+    if found.stale and not clean:
         print("  (`pykcov doctor --clean` removes these)")
-    if not inventory.stale and not removed:
+    if not found.stale and not removed:
         print("  nothing")

@@ -19,7 +19,6 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import (
     BuiltinImporter,
-    PathFinder,
     SourceFileLoader,
     SourcelessFileLoader,
 )
@@ -29,7 +28,10 @@ from typing import NamedTuple, TextIO
 from .. import namespace, report, wholefile
 from ..abi import TRACE_CMP, TRACE_PC
 from ..collect import collect
+from ..late import give_way
+from ..probes import compiled
 from ..report.text import shown
+from ..task import quiet
 from ..trace import Trace
 
 __all__ = ["DEFAULT_OUTPUT", "Target", "execute", "main"]
@@ -71,6 +73,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         options = parser.parse_args(argv)
         target = _target(parser, options)
+        if options.mode == "cmp" and not options.compiled:
+            parser.error(
+                "--mode cmp needs --compiled: the interpreter has no events for comparisons"
+            )
     except SystemExit as stop:  # --help is 0, a mistake is 2
         return int(stop.code or 0)
     try:
@@ -101,16 +107,17 @@ class Recording:
         self.status = 1
         wholefile.check_writable(self.output, "Trace.save")
         self.open = contextlib.ExitStack()
-        self.collection = self.open.enter_context(
-            collect(
-                options.handle,
-                source=options.source,
-                include=options.include,
-                omit=options.omit,
-                branch=options.branch,
-                mode=MODES[options.mode],
-            )
+        self.collection = collect(
+            options.handle,
+            source=options.source,
+            include=options.include,
+            omit=options.omit,
+            branch=options.branch,
+            mode=MODES[options.mode],
         )
+        if options.compiled:
+            compiled.install(self.collection._scope, comparisons=options.mode == "cmp")
+        self.open.enter_context(self.collection)
         # At exit the interpreter waits for threads, then calls the atexit handlers from the last to
         # the first: the program's, then this one, then those of pykcov's own modules.
         atexit.register(self.finish)
@@ -216,7 +223,9 @@ def _code(path: str) -> CodeType:
         reason = f"[Errno {error.errno}] {error.strerror}"
         print(f"pykcov: can't open file {path!r}: {reason}", file=sys.stderr)
         raise SystemExit(2) from None
-    return compile(source, path, "exec", dont_inherit=True)
+    with quiet:
+        probed = compiled.code_of(path, source)
+    return probed or compile(source, path, "exec", dont_inherit=True)
 
 
 def _main_module() -> ModuleType:
@@ -234,25 +243,7 @@ def _set_path(entry: str, *, always: bool = False) -> None:
         sys.path.insert(0, entry)
     else:
         return
-    _give_way(entry)
-
-
-def _give_way(entry: str) -> None:
-    """Forget the modules that we imported where the program has its own, a secrets.py say.
-
-    Ours go on with what they hold. Built-in and frozen modules, and the codecs, come first for
-    every program; a directory without __init__.py comes last.
-    """
-    tops = {name.partition(".")[0] for name in sys.modules} - {"__main__", "encodings", "pykcov"}
-    for top in tops:
-        spec = getattr(sys.modules.get(top), "__spec__", None)
-        if spec is None or spec.origin in ("built-in", "frozen"):
-            continue
-        own = PathFinder.find_spec(top, [entry])
-        if own is not None and own.origin is not None and own.origin != spec.origin:
-            for name in list(sys.modules):
-                if name == top or name.startswith(f"{top}."):
-                    del sys.modules[name]
+    give_way([entry], sys.modules)
 
 
 def _exit_status(stop: SystemExit) -> int:
@@ -351,6 +342,20 @@ def _parser() -> argparse.ArgumentParser:
     add_names("--omit", "do not record files that match these patterns; a,b or repeated")
     parser.add_argument(
         "--branch", action="store_true", help="also record which arm each branch takes"
+    )
+    probe = parser.add_mutually_exclusive_group()
+    probe.add_argument(
+        "--compiled",
+        action="store_true",
+        default=True,
+        help="compile what is imported with probes in it, the fastest way; event probes record other code "
+        "(default)",
+    )
+    probe.add_argument(
+        "--events",
+        action="store_false",
+        dest="compiled",
+        help="change no code: let the interpreter's own events record all of it",
     )
     parser.add_argument(
         "--mode",

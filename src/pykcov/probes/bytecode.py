@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from types import CodeType
 from typing import Any, NamedTuple
 
-__all__ = ["Instruction", "Steps", "content_digest", "decode", "handlers", "is_long", "steps"]
+__all__ = ["Instruction", "Steps", "content_digest", "decode", "handlers", "steps"]
 
 
 def ops(*names: str) -> frozenset[int]:
@@ -119,30 +119,6 @@ def handlers(code: CodeType) -> list[tuple[int, int, int]]:
 
 
 # -- long code objects
-
-# 3.12.1 and 3.13.0 keep an instruction's line as a distance from the first line, less 1/16 of its offset
-# in code units, in 8 bits. Where that does not fit each LINE event searches the line table from its
-# beginning: measured, 0.2 µs become 2 to 150 µs, from the very line on at which the number stops to fit.
-_LINE_SHIFT = 4
-_LINE_LIMIT = 120  # of 127
-_SMALL_LINE_FIELD = (3, 12) <= sys.version_info < (3, 14)
-
-
-def is_long(code: CodeType) -> bool:
-    """Tell whether LINE events in this code object cost as much as it is long."""
-    if not _SMALL_LINE_FIELD:
-        return False
-    first = code.co_firstlineno
-    for start, end, line in code.co_lines():
-        if line is None:
-            continue
-        distance = line - first
-        if (
-            distance - (start // 2 >> _LINE_SHIFT) > _LINE_LIMIT
-            or distance - ((end // 2 - 1) >> _LINE_SHIFT) < -_LINE_LIMIT
-        ):
-            return True
-    return False
 
 
 class Steps(NamedTuple):

@@ -11,9 +11,7 @@ from ..errors import warn
 from ..scope import Scope
 from .rewrite import KIND, REGEX, transform
 
-__all__ = ["NAME", "arm", "blind", "check", "instrumented", "make", "transform"]
-
-NAME = "comparisons"
+__all__ = ["arm", "blind", "check", "instrumented", "make", "transform"]
 
 
 def make(probe: tuple[Any, ...], places: _recorder.Places) -> object:

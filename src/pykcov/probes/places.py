@@ -7,9 +7,11 @@ bytes, that its events have on the running Python.
 from __future__ import annotations
 
 import sys
+from inspect import CO_OPTIMIZED
 from types import CodeType
 from typing import NamedTuple
 
+from ..codemap import Key
 from .bytecode import (
     CONDITIONAL,
     EXTENDED_ARG,
@@ -21,7 +23,6 @@ from .bytecode import (
     content_digest,
     decode,
     handlers,
-    is_long,
     ops,
     steps,
 )
@@ -30,7 +31,7 @@ from .source import Source, analyse, read_source
 
 __all__ = [
     "Arm", "Arms", "Branch", "Source", "Steps", "analyse", "arms", "content_digest", "entry",
-    "is_long", "line_table", "read_source", "steps",
+    "line_table", "read_source", "steps",
 ]  # fmt: skip
 
 
@@ -38,7 +39,8 @@ def line_table(code: CodeType, source: Source | None) -> dict[int, int]:
     """Return which line events count: line of the event -> line of the statement to record.
 
     A statement on several lines is recorded when the line of its first instruction happens; its other
-    lines record nothing, nor do docstrings, nor the other lines of lambdas and comprehensions within it.
+    lines record nothing, nor do docstrings, nor the other lines of lambdas and comprehensions within it,
+    nor a function's own header, whose line the compiler gives to what has none.
     """
     found: dict[int, int] = {}
     # What is up to RESUME makes a generator, or cells: it gives no events.
@@ -50,6 +52,9 @@ def line_table(code: CodeType, source: Source | None) -> dict[int, int]:
     if source.nlines == 0 or (code.co_name.startswith("<") and code.co_name != "<module>"):
         return {line: line for line in lines if line not in first and line not in docstrings}
     seen = set()
+    header = code.co_firstlineno if code.co_flags & CO_OPTIMIZED else 0
+    if header in source.headers:
+        seen.add(first.get(header, header))
     for line in lines:
         statement = first.get(line, line)
         if statement not in seen:
@@ -59,23 +64,24 @@ def line_table(code: CodeType, source: Source | None) -> dict[int, int]:
     return found
 
 
-def entry(code: CodeType) -> tuple[str, int, int]:
-    """Return what tells a code object from all others of its file: qualified name, line, column.
+def entry(code: CodeType) -> Key:
+    """Return what tells the entry of a code object from all others of its file: a key of the code map.
 
-    The line is that of its `def` or first decorator; the column that of the first thing it does, in
-    bytes from 0, or -1 if that has none. A lambda or a comprehension without one (a lambda that is a
-    constant, on 3.12; code compiled without positions) has a lower number, made from its content.
+    The line is that of its `def` or first decorator. A lambda or a comprehension has the column of the first
+    thing it does, in bytes from 0, since others may be on its line; one without (a lambda that is a constant, on 3.12;
+    code compiled without positions) has a number below 0, made from its content.
     """
-    anonymous = code.co_name.startswith("<") and code.co_name != "<module>"
-    raw, after, found = code.co_code, False, -1
-    for unit, (_, _, column, end) in enumerate(code.co_positions()):
-        if after and column is not None:
-            found = column if column != end or not anonymous else -1
-            break
-        after = after or raw[2 * unit] == RESUME
-    if found < 0 and anonymous:
-        found = -2 - (int(content_digest(code), 16) & 0x3FFF_FFFF)
-    return code.co_qualname, code.co_firstlineno, found
+    column = None
+    if code.co_name.startswith("<") and code.co_name != "<module>":
+        raw, after, column = code.co_code, False, -1
+        for unit, (_, _, start, end) in enumerate(code.co_positions()):
+            if after and start is not None:
+                column = start if start != end else -1
+                break
+            after = after or raw[2 * unit] == RESUME
+        if column < 0:
+            column = -2 - (int(content_digest(code), 16) & 0x3FFF_FFFF)
+    return "entry", code.co_qualname, code.co_firstlineno, column, None, None, ""
 
 
 # -- arms

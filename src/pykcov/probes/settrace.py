@@ -8,11 +8,14 @@ if a program sets another while pykcov is there, that one has to be called too, 
 from __future__ import annotations
 
 import sys
-import types
-from collections.abc import Callable
-from typing import Any
 
 from .. import _recorder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import types
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = [
     "NAME", "by_instruction", "describe", "enter_frame", "prepare", "start", "stop", "unwatch", "watch",
@@ -57,14 +60,16 @@ def prepare() -> None:
 
 
 def start(*, branch: bool, restart: bool) -> None:
-    """Nothing to do: a thread is traced from when a sink is attached in it."""
+    """Trace threads from when a sink is attached in them."""
+    _recorder.set_tracing(True)
 
 
 def stop() -> None:
-    """Nothing to do: a thread is no longer traced when its last sink is gone."""
+    """Trace no more threads; one that is traced stops when its last sink is gone."""
+    _recorder.set_tracing(False)
 
 
-def watch(code: types.CodeType, *, branch: bool) -> None:
+def watch(code: types.CodeType, *, branch: bool, lines: bool) -> None:
     """Nothing to do: all code of a thread is traced."""
 
 

@@ -47,6 +47,8 @@ class Source:
     docstrings: frozenset[int]
     functions: tuple[tuple[str, int, int], ...]
     """Qualified name, first line (of a decorator, or `def`), last line; classes too. In order."""
+    headers: frozenset[int]
+    """The first lines of functions and classes whose body is not on the line of its header."""
     decisions: Decisions | None = None
     """Where the branches are, if analysed for them."""
     _changes: tuple[int, ...] = field(default=(), repr=False)
@@ -111,6 +113,7 @@ def analyse(text: str, *, branch: bool = False) -> Source | None:
         walk.first,
         frozenset(walk.docstrings),
         tuple(walk.functions),
+        frozenset(walk.headers),
         find_decisions(tree) if branch else None,
         tuple(line for line, _ in walk.changes),
         ("<module>", *(name for _, name in walk.changes)),
@@ -148,6 +151,7 @@ class _Walk:
         self.first: dict[int, int] = {}
         self.docstrings: set[int] = set()
         self.functions: list[tuple[str, int, int]] = []
+        self.headers: set[int] = set()
         self.changes: list[tuple[int, str]] = []  # from this line on the function is that
         self.globals: set[str] = set()  # names that the function at hand declares global
 
@@ -206,6 +210,7 @@ class _Walk:
         self.docstring(node.body)
         below = self.header(node.lineno, node.body)
         if below:
+            self.headers.add(start)
             self.change(below, name)
         kept, self.globals = self.globals, set()
         inside = "." if isinstance(node, ast.ClassDef) else ".<locals>."

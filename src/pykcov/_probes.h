@@ -1,0 +1,435 @@
+/* Compiled probes: a constant of the code whose `~` records (probes/insertion.py puts it there), and what lets them
+ * sleep while nobody collects.
+ *
+ * A site is where a probe is used: LOAD_CONST probe; UNARY_INVERT; ... Asleep its first instruction is a
+ * JUMP_FORWARD over what it does, or where its value stays on the stack, UNARY_INVERT is a NOP. One
+ * code unit changes, so a frame that runs or is suspended anywhere goes on rightly. Copies of a code
+ * object, marshalled ones too, are made of its co_code, which is asleep for ever: they are code
+ * without probes, and event probes see to it.
+ */
+#include <opcode.h>
+
+/* ------------------------------------------------------------------ Places: the PCs of a file, when somebody has asked */
+
+typedef struct {
+    PyObject_HEAD
+    uint64_t mask; /* the scopes that the file is in; 0 also while its PCs are not known */
+    uint64_t *pcs;
+    Py_ssize_t n;
+} PlacesObject;
+
+static PyTypeObject PlacesType;
+
+static PyObject *places_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kw))
+{
+    Py_ssize_t n;
+    if (!PyArg_ParseTuple(args, "n:Places", &n))
+        return NULL;
+    PlacesObject *p = (PlacesObject *)type->tp_alloc(type, 0);
+    if (p && (n < 0 || !(p->pcs = PyMem_Calloc((size_t)n + 1, sizeof(uint64_t))))) {
+        Py_DECREF(p);
+        return PyErr_NoMemory();
+    }
+    if (p)
+        p->n = n;
+    return (PyObject *)p;
+}
+
+static void places_free(PlacesObject *p)
+{
+    PyMem_Free(p->pcs);
+    Py_TYPE(p)->tp_free((PyObject *)p);
+}
+
+/* fill(pcs, mask): pcs are all of them, or none to leave them as they are. */
+static PyObject *places_fill(PlacesObject *p, PyObject *args)
+{
+    Py_buffer pcs;
+    unsigned long long mask;
+    if (!PyArg_ParseTuple(args, "y*K", &pcs, &mask))
+        return NULL;
+    if (pcs.len && pcs.len / 8 != p->n) {
+        PyErr_Format(PyExc_ValueError, "%zd PCs for %zd places", pcs.len / 8, p->n);
+    } else {
+        memcpy(p->pcs, pcs.buf, (size_t)pcs.len);
+        p->mask = mask;
+    }
+    PyBuffer_Release(&pcs);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+static PyMethodDef places_methods[] = {
+    {"fill", (PyCFunction)places_fill, METH_VARARGS, NULL},
+    {NULL},
+};
+
+static PyMemberDef places_members[] = {
+    {"mask", T_ULONGLONG, offsetof(PlacesObject, mask), READONLY, "bits of the scopes that the file is in"},
+    {NULL},
+};
+
+static PyTypeObject PlacesType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Places",
+    .tp_basicsize = sizeof(PlacesObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = places_new,
+    .tp_dealloc = (destructor)places_free,
+    .tp_methods = places_methods,
+    .tp_members = places_members,
+};
+
+/* ------------------------------------------------------------------ Probe */
+
+typedef struct {
+    PyObject_HEAD
+    PlacesObject *places;
+    Py_ssize_t first, count; /* of the places' PCs */
+    int flags;
+} ProbeObject;
+
+/* With its last PC a loop begins; with its first one goes on, and that is not recorded where it has just begun. */
+enum { BEGINS = 1, GOES_ON = 2 };
+
+static PyTypeObject ProbeType;
+
+static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kw))
+{
+    PyObject *places;
+    Py_ssize_t first, count;
+    int flags = 0;
+    if (!PyArg_ParseTuple(args, "O!nn|i:Probe", &PlacesType, &places, &first, &count, &flags))
+        return NULL;
+    if (first < 0 || count < 1 || first > ((PlacesObject *)places)->n - count)
+        return PyErr_Format(PyExc_ValueError, "places from %zd, %zd of them", first, count);
+    ProbeObject *p = (ProbeObject *)type->tp_alloc(type, 0);
+    if (p) {
+        p->places = (PlacesObject *)Py_NewRef(places);
+        p->first = first;
+        p->count = count;
+        p->flags = flags;
+    }
+    return (PyObject *)p;
+}
+
+static void probe_free(ProbeObject *p)
+{
+    Py_DECREF(p->places);
+    Py_TYPE(p)->tp_free((PyObject *)p);
+}
+
+/* Tells whether the loop whose line that is has just begun; not twice. */
+static inline int has_begun(SinkObject *sink, uint64_t pc)
+{
+    if (sink->begun != pc)
+        return 0;
+    sink->begun = 0;
+    return 1;
+}
+
+/* Not the usual case: the task is not known, collects in several areas, or its area is full. */
+static __attribute__((noinline, cold)) PyObject *probe_fire_slowly(ProbeObject *p)
+{
+    TaskObject *task;
+    if (here.quiet)
+        Py_RETURN_FALSE;
+    if (current(&task) < 0)
+        return NULL;
+    if (!task || !task->nsinks) {
+        if (state.sinks == 0 && nobody() < 0)
+            return NULL;
+        Py_RETURN_FALSE;
+    }
+    const uint64_t *pcs = p->places->pcs + p->first;
+    int failed = 0;
+    for (Py_ssize_t i = 0; i < task->nsinks; i++) {
+        SinkObject *sink = task->sinks[i];
+        if (!(sink->scope & p->places->mask))
+            continue;
+        Py_INCREF(sink); /* what makes room may detach it */
+        for (Py_ssize_t j = p->flags & GOES_ON && has_begun(sink, pcs[0]); j < p->count; j++)
+            if (append(sink, pcs[j]) < 0)
+                failed = -1;
+        if (p->flags & BEGINS)
+            sink->begun = pcs[p->count - 1];
+        Py_DECREF(sink);
+    }
+    if (failed)
+        return NULL;
+    Py_RETURN_FALSE;
+}
+
+static PyObject *probe_fire(ProbeObject *p)
+{
+    if (!is_current())
+        return probe_fire_slowly(p);
+    TaskObject *task = here.task;
+    if (!task || !task->nsinks) {
+        if (state.sinks == 0)
+            return probe_fire_slowly(p);
+        Py_RETURN_FALSE;
+    }
+    if (here.quiet || task->nsinks > 1)
+        return probe_fire_slowly(p);
+    SinkObject *sink = task->sinks[0];
+    PlacesObject *places = p->places;
+    if (sink->scope & places->mask) {
+        uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED), n = (uint64_t)p->count;
+        if (count >= sink->capacity || n > sink->capacity - count)
+            return probe_fire_slowly(p);
+        const uint64_t *pcs = places->pcs + p->first;
+        uint64_t *to = sink->words + 1 + count;
+        if (p->flags & GOES_ON && has_begun(sink, pcs[0])) {
+            pcs++;
+            n--;
+        }
+        switch (n) {
+        default:
+            memcpy(to, pcs, 8 * n);
+            break;
+        case 2:
+            to[1] = pcs[1]; /* fall through */
+        case 1:
+            to[0] = pcs[0]; /* fall through */
+        case 0:
+            break;
+        }
+        store(sink->words, count + n);
+        if (p->flags & BEGINS)
+            sink->begun = places->pcs[p->first + p->count - 1];
+    }
+    Py_RETURN_FALSE;
+}
+
+/* Code objects are compared by their constants: the same code of the same file is equal, as it is without probes. */
+static PyObject *probe_compare(PyObject *a, PyObject *b, int op)
+{
+    if ((op != Py_EQ && op != Py_NE) || Py_TYPE(a) != &ProbeType || Py_TYPE(b) != &ProbeType)
+        Py_RETURN_NOTIMPLEMENTED;
+    ProbeObject *one = (ProbeObject *)a, *other = (ProbeObject *)b;
+    int equal = one->first == other->first && one->count == other->count;
+    return PyBool_FromLong(equal == (op == Py_EQ));
+}
+
+static Py_hash_t probe_hash(ProbeObject *p) { return (Py_hash_t)(p->first * 8 + p->count); }
+
+/* marshal writes what has a buffer as bytes. The copy's sites sleep: nobody looks at them. */
+static int probe_buffer(PyObject *self, Py_buffer *view, int flags)
+{
+    return PyBuffer_FillInfo(view, self, "pykcov", 6, 1, flags);
+}
+
+static PyObject *probe_reduce(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(arg))
+{
+    return Py_BuildValue("O(y)", &PyBytes_Type, "pykcov");
+}
+
+static PyMethodDef probe_methods[] = {
+    {"__reduce__", probe_reduce, METH_NOARGS, NULL},
+    {NULL},
+};
+
+static PyNumberMethods probe_number = {.nb_invert = (unaryfunc)probe_fire};
+static PyBufferProcs probe_as_buffer = {.bf_getbuffer = probe_buffer};
+
+static PyTypeObject ProbeType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Probe",
+    .tp_basicsize = sizeof(ProbeObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = probe_new,
+    .tp_dealloc = (destructor)probe_free,
+    .tp_as_number = &probe_number,
+    .tp_as_buffer = &probe_as_buffer,
+    .tp_hash = (hashfunc)probe_hash,
+    .tp_richcompare = probe_compare,
+    .tp_methods = probe_methods,
+};
+
+/* ------------------------------------------------------------------ sites */
+
+#define PART_BEFORE (1u << 31) /* with a unit: behind a LOAD_FAST */
+
+typedef struct {
+    uint32_t unit;          /* which code unit changes */
+    uint16_t awake, asleep; /* opcode, argument */
+} site_t;
+
+typedef struct sites {
+    struct sites *next, *before;
+    PyCodeObject *code; /* borrowed: its extra frees this */
+    Py_ssize_t n;
+    site_t site[];
+} sites_t;
+
+static struct {
+    sites_t *first;
+    Py_ssize_t extra;
+    int awake;
+    Py_ssize_t n, stuck; /* sites in all; those that another tool's instrumentation kept from waking */
+} all_sites = {.extra = -1};
+
+#include "_codeunits.h"
+
+static void set_sites(sites_t *s, int awake)
+{
+    for (Py_ssize_t i = 0; i < s->n; i++) {
+        site_t *site = &s->site[i];
+        if (site->unit & PART_BEFORE)
+            part_unit(s->code, site->unit & ~PART_BEFORE);
+        if (set_unit_at(s->code, site->unit & ~PART_BEFORE, awake ? site->awake : site->asleep) < 0)
+            all_sites.stuck++;
+    }
+}
+
+static void drop_sites(void *extra)
+{
+    sites_t *s = extra;
+    if (!s)
+        return;
+    all_sites.n -= s->n;
+    if (s->next)
+        s->next->before = s->before;
+    if (s->before)
+        s->before->next = s->next;
+    else
+        all_sites.first = s->next;
+    PyMem_Free(s);
+}
+
+static sites_t *sites_of(PyObject *code)
+{
+    void *sites = NULL;
+    return GET_EXTRA(code, all_sites.extra, &sites) < 0 ? NULL : sites;
+}
+
+/* add_sites(code, sites): of a code object that nobody has seen yet. `sites` are (u32 unit, u32 how far to jump behind
+ * it in units; 0: it is an UNARY_INVERT, which becomes a NOP). PART_BEFORE is set in a unit behind a LOAD_FAST. */
+static PyObject *add_sites(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *code;
+    Py_buffer table;
+    if (!PyArg_ParseTuple(args, "O!y*", &PyCode_Type, &code, &table))
+        return NULL;
+    Py_ssize_t n = table.len / 8, units = Py_SIZE(code);
+    sites_t *s = PyMem_Malloc(sizeof(sites_t) + (size_t)n * sizeof(site_t));
+    PyObject *co_code = NULL;
+    if (!s) {
+        PyBuffer_Release(&table);
+        return PyErr_NoMemory();
+    }
+    *s = (sites_t){.code = (PyCodeObject *)code, .n = n};
+    for (Py_ssize_t i = 0; i < n; i++) {
+        uint32_t unit = ((uint32_t *)table.buf)[2 * i], skip = ((uint32_t *)table.buf)[2 * i + 1];
+        if ((Py_ssize_t)(unit & ~PART_BEFORE) >= units || skip > 255) {
+            PyErr_SetString(PyExc_ValueError, "no such site");
+            goto out;
+        }
+        s->site[i] = (site_t){unit, unit_at(s->code, unit & ~PART_BEFORE), make_unit(skip ? JUMP_FORWARD : NOP, skip)};
+    }
+    set_sites(s, 0);
+    co_code = PyObject_GetAttrString(code, "co_code"); /* kept by the code object, as it is now */
+    if (!co_code || SET_EXTRA(code, all_sites.extra, s) < 0)
+        goto out;
+    s->next = all_sites.first;
+    if (s->next)
+        s->next->before = s;
+    all_sites.first = s;
+    all_sites.n += n;
+    if (all_sites.awake)
+        set_sites(s, 1);
+    s = NULL;
+out:
+    PyMem_Free(s);
+    Py_XDECREF(co_code);
+    PyBuffer_Release(&table);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* wake(awake) -> how many sites could not be set */
+static PyObject *wake(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    all_sites.awake = PyObject_IsTrue(arg);
+    all_sites.stuck = 0;
+    for (sites_t *s = all_sites.first; s; s = s->next)
+        set_sites(s, all_sites.awake);
+    return PyLong_FromSsize_t(all_sites.stuck);
+}
+
+static PyObject *is_probed(PyObject *Py_UNUSED(module), PyObject *code)
+{
+    return PyBool_FromLong(PyCode_Check(code) && sites_of(code));
+}
+
+static PyObject *count_sites(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    return Py_BuildValue("nO", all_sites.n, all_sites.awake ? Py_True : Py_False);
+}
+
+/* Puts probes in the place of the placeholders in a code object that nobody has seen yet, and in all that are in it. */
+static int plant_in(PyCodeObject *code, PyObject *probes)
+{
+    PyObject *consts = code->co_consts;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(consts); i++) {
+        PyObject *value = PyTuple_GET_ITEM(consts, i);
+        if (PyCode_Check(value)) {
+            if (plant_in((PyCodeObject *)value, probes) < 0)
+                return -1;
+        } else if (PyUnicode_CheckExact(value)) {
+            PyObject *probe = PyDict_GetItemWithError(probes, value);
+            if (!probe) {
+                if (PyErr_Occurred())
+                    return -1;
+                continue;
+            }
+            PyTuple_SET_ITEM(consts, i, Py_NewRef(probe));
+            Py_DECREF(value);
+        }
+    }
+    return 0;
+}
+
+static PyObject *plant(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *code, *probes;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyCode_Type, &code, &PyDict_Type, &probes) ||
+        plant_in((PyCodeObject *)code, probes) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ------------------------------------------------------------------ code without probes */
+
+/* An audit hook: tells Python of code that is about to run and has no probes. */
+static int on_audit(const char *event, PyObject *args, void *Py_UNUSED(data))
+{
+    if (!state.uncompiled || here.quiet || !args)
+        return 0;
+    PyObject *code = NULL;
+    if (strcmp(event, "exec") == 0 && PyTuple_GET_SIZE(args) == 1)
+        code = PyTuple_GET_ITEM(args, 0); /* a code object */
+    else if (strcmp(event, "code.__new__") == 0 && PyTuple_GET_SIZE(args) > 1)
+        code = PyTuple_GET_ITEM(args, 1); /* its file's name */
+    if (!code || (PyCode_Check(code) && sites_of(code)))
+        return 0;
+    int lost = 0;
+    return call_hook(state.uncompiled, code, &lost);
+}
+
+/* watch_exec(): call `uncompiled` from now on. An audit hook cannot be taken off again. */
+static PyObject *watch_exec(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    static int watching;
+    if (!watching && PySys_AddAuditHook(on_audit, NULL) < 0)
+        return NULL;
+    watching = 1;
+    Py_RETURN_NONE;
+}
+
+#define COMPILED_METHODS                          \
+    {"add_sites", add_sites, METH_VARARGS, NULL}, \
+    {"wake", wake, METH_O, NULL},                 \
+    {"is_probed", is_probed, METH_O, NULL},       \
+    {"count_sites", count_sites, METH_NOARGS, NULL}, \
+    {"plant", plant, METH_VARARGS, NULL},         \
+    {"watch_exec", watch_exec, METH_NOARGS, NULL},

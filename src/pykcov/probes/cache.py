@@ -1,0 +1,87 @@
+"""Compiled code with placeholders, kept between starts: in the user's cache directory, readable by nobody else.
+
+An entry is a digest, and behind it whose it is and what was kept. It counts if it is whole, if it and its
+directory can be written by nobody else, and if the source, the Python and pykcov are what they were. Anything else is
+as if it were not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import sys
+
+__all__ = ["directory", "load", "store"]
+
+_DIGEST = 32  # bytes
+_RECIPE = (
+    "recipe.py", "insertion.py", "rewrite.py", "placeholders.py", "sites.py", "source.py", "places.py",
+)  # fmt: skip
+
+
+def directory() -> str:
+    """Return where the entries are."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(home, "pykcov", "code")
+
+
+def load(path: str, status: os.stat_result, variant: object) -> memoryview | None:
+    """Return what was stored for a file of that status, None if there is nothing good."""
+    try:
+        descriptor = os.open(_entry(path, variant), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not _is_own(os.fstat(descriptor)):
+                return None
+            data = file.read()
+    except OSError:
+        return None
+    body = memoryview(data)[_DIGEST:]
+    if hashlib.blake2b(body, digest_size=_DIGEST).digest() != data[:_DIGEST]:
+        return None
+    stamp = _stamp(path, status)
+    return body[len(stamp) :] if body[: len(stamp)] == stamp else None
+
+
+def store(path: str, status: os.stat_result, variant: object, value: bytes) -> None:
+    """Keep what belongs to a file of that status. What hinders that is of no account."""
+    if sys.dont_write_bytecode:
+        return
+    with contextlib.suppress(OSError):
+        where = directory()
+        os.makedirs(where, mode=0o700, exist_ok=True)
+        if not _is_own(os.stat(where)):
+            return
+        body = _stamp(path, status) + value
+        target = _entry(path, variant)
+        temporary = f"{target}.{os.getpid()}.{os.urandom(4).hex()}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(hashlib.blake2b(body, digest_size=_DIGEST).digest() + body)
+            os.replace(temporary, target)
+        except OSError:
+            os.unlink(temporary)
+
+
+def _entry(path: str, variant: object) -> str:
+    """Return the name of the entry for a file, of this Python and of this pykcov."""
+    here = os.path.dirname(__file__)
+    made_by = [
+        (s.st_size, s.st_mtime_ns) for s in (os.stat(os.path.join(here, n)) for n in _RECIPE)
+    ]
+    key = repr((path, sys.version, sys.implementation.cache_tag, made_by, variant))
+    name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return os.path.join(directory(), name)
+
+
+def _stamp(path: str, status: os.stat_result) -> bytes:
+    """Return what an entry has to begin with to be of that file as it is now."""
+    return repr((path, status.st_mtime_ns, status.st_size)).encode("utf-8", "surrogateescape")
+
+
+def _is_own(status: os.stat_result) -> bool:
+    """Tell whether a file or directory is this user's, and nobody else can write it."""
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
