@@ -172,7 +172,7 @@ def recoverable(setting: Setting) -> Round:
     def measure(words: memoryview) -> int:
         sink = _recorder.Sink(words, abi.capacity(AREA), lost, bit)
         owner.attach(sink)
-        probes.arm()
+        probes.arm(abi.TRACE_PC, Scope())
         chunk()
         elapsed = timed(chunk, repeat, words)
         owner.detach(sink)

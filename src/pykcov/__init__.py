@@ -12,7 +12,7 @@ A map of this folder:
     instrument  compile modules with probes              inventory   what `pykcov doctor` shows
     trace       the result                               tracefile   its file
     arcs        from line to line, out of the order      calls       who called whom, likewise
-    wholefile   written whole or not at all
+    comparisons what was compared                        wholefile   written whole or not at all
     reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
     late        what is imported when it is needed
@@ -31,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .abi import SUBSYSTEM_COMMON, SUBSYSTEM_USB, TRACE_CMP, TRACE_PC, remote_handle
     from .collect import collect
+    from .comparisons import Comparison
     from .device import Device, open
     from .errors import KcovError, KcovWarning
     from .instrument import instrument
@@ -46,6 +47,7 @@ __all__ = [
     "SUBSYSTEM_USB",
     "TRACE_CMP",
     "TRACE_PC",
+    "Comparison",
     "Device",
     "KcovError",
     "KcovWarning",
@@ -70,6 +72,7 @@ _HOMES = {
     "SUBSYSTEM_USB": "abi",
     "TRACE_CMP": "abi",
     "TRACE_PC": "abi",
+    "Comparison": "comparisons",
     "Device": "device",
     "KcovError": "errors",
     "KcovWarning": "errors",

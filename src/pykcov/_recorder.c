@@ -2,7 +2,8 @@
  *
  * Python holds every rule; this file holds what runs once per event and what runs when an annotation
  * finds nobody listening. It knows tasks, sinks (an area and who wants what in it), units (what a code
- * object's places are called) and the handle table; it knows no devices, no modes and no files.
+ * object's places are called) and the handle table; it knows no devices and no files, and of a mode whether
+ * a sink wants PCs or comparisons.
  *
  * Everything here runs with the GIL held. Words in shared memory are read and written with atomics,
  * count last, because other processes look at them. See _recorder.pyi for what Python sees.
@@ -62,7 +63,8 @@ static struct {
     uint64_t armed;          /* units of an older number have to be discovered again */
     uint64_t process;        /* moves at fork: a task of another process is nobody's */
     uint64_t task_ids;
-    Py_ssize_t sinks;        /* attached in the whole process */
+    Py_ssize_t sinks;        /* of PCs, attached in the whole process */
+    Py_ssize_t comparing;    /* sinks of comparisons */
     Py_ssize_t following;    /* Inherited that make tasks follow, and are in force */
     Py_buffer header_buffer, entries_buffer;
     table_t table;
@@ -73,11 +75,22 @@ typedef struct {
     Py_ssize_t references, wanted;
 } thread_t;
 
+/* The operands of comparisons that do not fit into a word, beside an area: a record has base + offset. Whoever makes the
+ * area's count 0 empties this too. */
+typedef struct {
+    uint64_t used; /* bytes */
+    uint64_t base; /* bytes that were taken out before */
+    uint8_t bytes[];
+} operands_t;
+enum { OPERANDS_HEAD = offsetof(operands_t, bytes) };
+
 typedef struct {
     PyObject_HEAD
-    Py_buffer area_buffer, lost_buffer;
+    Py_buffer area_buffer, lost_buffer, operands_buffer;
     uint64_t *words;    /* [count, record ...] */
     uint64_t capacity;  /* records */
+    operands_t *operands; /* NULL: it wants PCs */
+    uint64_t operand_room;
     uint64_t *lost;     /* counts what did not fit */
     uint64_t scope;     /* one bit: units that have it are wanted */
     int branch;         /* branch arms are wanted too */
@@ -93,8 +106,10 @@ typedef struct {
     uint64_t process;
     PyObject *context;  /* address of the Context that owns it: compared, and only while ... */
     PyObject *owner;    /* ... this weak reference to it is alive */
-    Py_ssize_t nsinks, room;
+    Py_ssize_t nsinks, room; /* of PCs */
     SinkObject **sinks;
+    Py_ssize_t ncomparing, comparing_room;
+    SinkObject **comparing;
 } TaskObject;
 
 typedef struct {
@@ -110,6 +125,7 @@ static __thread struct {
     PyThreadState *ts; /* NULL until watch_thread() sees to it that it will be when the state dies */
     uint64_t version, epoch;
     TaskObject *task;
+    SinkObject *comparing; /* the task's only sink of comparisons, NULL for none or several */
     thread_t *traced;
     int quiet; /* pykcov's own code runs, and what it calls is not the program */
 } here __attribute__((tls_model("initial-exec")));
@@ -178,7 +194,11 @@ static int follows(void)
     return result;
 }
 
-static void forget_state(PyObject *Py_UNUSED(capsule)) { here.ts = NULL; }
+static void forget_state(PyObject *Py_UNUSED(capsule))
+{
+    here.ts = NULL;
+    here.comparing = NULL;
+}
 
 /* Asking for the thread state costs as much as all else that an event does. A state clears its dictionary when it
  * dies, in its own thread. Only an OS thread that lives on and gets another state would notice. */
@@ -272,6 +292,7 @@ static int refresh(PyThreadState *ts)
         watch_thread(ts);
     check_thread();
     here.task = task;
+    here.comparing = here.ts && task && task->ncomparing == 1 ? task->comparing[0] : NULL;
     here.version = ts->context_ver;
     here.epoch = state.epoch;
     return 0;
@@ -294,15 +315,36 @@ static inline int current(TaskObject **task)
 
 /* ------------------------------------------------------------------ append */
 
-static int make_room(SinkObject *sink)
+/* The bytes of operands that are in use; 0 with the first record, whoever has stored a 0 in the count word. */
+static inline uint64_t operands_used(operands_t *operands, uint64_t count, uint64_t room)
 {
-    if (!sink->on_full || sink->in_full)
-        return 0;
-    int lost = 0;
-    sink->in_full = 1;
-    int failed = call_hook(sink->on_full, NULL, &lost);
-    sink->in_full = 0;
-    return failed;
+    uint64_t used = count ? load(&operands->used) : 0;
+    return used < room ? used : room; /* it may be damaged */
+}
+
+static inline int has_room(SinkObject *sink, uint64_t count, uint64_t bytes)
+{
+    return count < sink->capacity &&
+           (!bytes || bytes <= sink->operand_room - operands_used(sink->operands, count, sink->operand_room));
+}
+
+/* Asks for room for a record with so many bytes of operands. Returns whether it is there; else the event is counted as
+ * lost. Sets `failed` to -1 if a signal handler has raised. */
+static int make_room(SinkObject *sink, uint64_t bytes, int *failed)
+{
+    Py_INCREF(sink); /* on_full may detach it, or give it another area */
+    if (sink->on_full && !sink->in_full) {
+        int lost = 0;
+        sink->in_full = 1;
+        if (call_hook(sink->on_full, NULL, &lost) < 0)
+            *failed = -1;
+        sink->in_full = 0;
+    }
+    int fits = sink->attached && has_room(sink, load(sink->words), bytes);
+    if (sink->attached && !fits)
+        __atomic_fetch_add(sink->lost, 1, __ATOMIC_RELAXED);
+    Py_DECREF(sink);
+    return fits;
 }
 
 static inline int append(SinkObject *sink, uint64_t pc)
@@ -311,16 +353,10 @@ static inline int append(SinkObject *sink, uint64_t pc)
     uint64_t count = __atomic_load_n(words, __ATOMIC_RELAXED);
     int failed = 0;
     if (count >= sink->capacity) {
-        Py_INCREF(sink); /* on_full may detach it */
-        failed = make_room(sink);
-        words = sink->words; /* on_full may have given it another area */
-        count = __atomic_load_n(words, __ATOMIC_RELAXED);
-        int attached = sink->attached;
-        if (attached && count >= sink->capacity)
-            __atomic_fetch_add(sink->lost, 1, __ATOMIC_RELAXED);
-        Py_DECREF(sink);
-        if (!attached || count >= sink->capacity)
+        if (!make_room(sink, 0, &failed))
             return failed;
+        words = sink->words;
+        count = __atomic_load_n(words, __ATOMIC_RELAXED);
     }
     words[count + 1] = pc;
     store(words, count + 1);
@@ -338,6 +374,8 @@ static inline int record(TaskObject *task, uint64_t mask, uint64_t pc, int branc
     }
     return failed;
 }
+
+#include "_operands.h"
 
 /* ------------------------------------------------------------------ Unit: the places of a code object */
 
@@ -519,53 +557,64 @@ static void sink_free(SinkObject *s)
     Py_XDECREF(s->on_full);
     PyBuffer_Release(&s->area_buffer);
     PyBuffer_Release(&s->lost_buffer);
+    PyBuffer_Release(&s->operands_buffer);
     Py_TYPE(s)->tp_free((PyObject *)s);
+}
+
+/* Takes the buffers of an area into use. Returns -1, and leaves them alone, if they are too small. */
+static int sink_bind(SinkObject *s, const Py_buffer *area, const Py_buffer *lost, const Py_buffer *operands)
+{
+    uint64_t words = operands->len ? RECORD_WORDS : 1;
+    if (lost->len < 8 || area->len < 8 || s->capacity > ((uint64_t)area->len / 8 - 1) / words ||
+        (operands->len && operands->len < OPERANDS_HEAD)) {
+        PyErr_SetString(PyExc_ValueError, "the area is smaller than its capacity");
+        return -1;
+    }
+    s->area_buffer = *area;
+    s->lost_buffer = *lost;
+    s->operands_buffer = *operands;
+    s->words = area->buf;
+    s->lost = lost->buf;
+    s->operands = operands->len ? operands->buf : NULL;
+    s->operand_room = operands->len ? (uint64_t)(operands->len - OPERANDS_HEAD) : 0;
+    return 0;
 }
 
 static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"area", "capacity", "lost", "scope", "branch", "on_full", NULL};
-    SinkObject *s = (SinkObject *)type->tp_alloc(type, 0);
-    if (!s)
-        return NULL;
+    static char *names[] = {"area", "capacity", "lost", "scope", "branch", "on_full", "operands", NULL};
+    Py_buffer area = {0}, lost = {0}, operands = {0};
     PyObject *on_full = Py_None;
     unsigned long long capacity, scope;
-    if (!PyArg_ParseTupleAndKeywords(args, kw, "w*Kw*K|pO", names, &s->area_buffer, &capacity, &s->lost_buffer,
-                                     &scope, &s->branch, &on_full)) {
-        Py_DECREF(s);
+    SinkObject *s = (SinkObject *)type->tp_alloc(type, 0);
+    if (!s || !PyArg_ParseTupleAndKeywords(args, kw, "w*Kw*K|pOw*", names, &area, &capacity, &lost, &scope,
+                                           &s->branch, &on_full, &operands)) {
+        Py_XDECREF(s);
         return NULL;
     }
-    if (s->lost_buffer.len < 8 || s->area_buffer.len < 8 || capacity > (uint64_t)s->area_buffer.len / 8 - 1) {
-        PyErr_SetString(PyExc_ValueError, "the area is smaller than its capacity");
-        Py_DECREF(s);
-        return NULL;
-    }
-    s->words = s->area_buffer.buf;
-    s->lost = s->lost_buffer.buf;
     s->capacity = capacity;
     s->scope = scope;
     s->on_full = on_full == Py_None ? NULL : Py_NewRef(on_full);
-    return (PyObject *)s;
+    if (sink_bind(s, &area, &lost, &operands) == 0)
+        return (PyObject *)s;
+    PyBuffer_Release(&area);
+    PyBuffer_Release(&lost);
+    PyBuffer_Release(&operands);
+    Py_DECREF(s);
+    return NULL;
 }
 
 static PyObject *sink_move_on(SinkObject *s, PyObject *args)
 {
-    Py_buffer area, lost;
-    if (!PyArg_ParseTuple(args, "w*w*", &area, &lost))
+    Py_buffer area = {0}, lost = {0}, operands = {0};
+    if (!PyArg_ParseTuple(args, "w*w*|w*", &area, &lost, &operands))
         return NULL;
-    if (lost.len < 8 || area.len < 8 || s->capacity > (uint64_t)area.len / 8 - 1) {
-        PyBuffer_Release(&area);
-        PyBuffer_Release(&lost);
-        return PyErr_Format(PyExc_ValueError, "the area is smaller than its capacity");
-    }
-    Py_buffer old_area = s->area_buffer, old_lost = s->lost_buffer;
-    s->area_buffer = area;
-    s->lost_buffer = lost;
-    s->words = area.buf;
-    s->lost = lost.buf;
-    PyBuffer_Release(&old_area);
-    PyBuffer_Release(&old_lost);
-    Py_RETURN_NONE;
+    Py_buffer old[] = {s->area_buffer, s->lost_buffer, s->operands_buffer};
+    Py_buffer unused[] = {area, lost, operands};
+    int bound = sink_bind(s, &area, &lost, &operands);
+    for (int i = 0; i < 3; i++)
+        PyBuffer_Release(bound < 0 ? &unused[i] : &old[i]);
+    return bound < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyMethodDef sink_methods[] = {
@@ -594,15 +643,38 @@ static PyObject *task_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObjec
     return (PyObject *)t;
 }
 
+/* A task's sinks of one mode, and how many of that mode are attached in the process. */
+typedef struct {
+    Py_ssize_t *n, *room, *attached;
+    SinkObject ***sinks;
+} sinks_t;
+
+static sinks_t sinks_of(TaskObject *t, int comparing)
+{
+    if (comparing)
+        return (sinks_t){&t->ncomparing, &t->comparing_room, &state.comparing, &t->comparing};
+    return (sinks_t){&t->nsinks, &t->room, &state.sinks, &t->sinks};
+}
+
+static void release_sink(TaskObject *t, SinkObject *sink)
+{
+    if (t->process == state.process)
+        --*sinks_of(t, sink->operands != NULL).attached;
+    sink->attached = 0;
+    state.epoch++; /* here.comparing */
+    if (!sink->operands)
+        release_thread(sink);
+    Py_DECREF(sink);
+}
+
 static int task_clear(TaskObject *t)
 {
-    Py_ssize_t n = t->nsinks;
-    t->nsinks = 0;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        if (t->process == state.process)
-            state.sinks--;
-        release_thread(t->sinks[i]);
-        Py_DECREF(t->sinks[i]);
+    for (int comparing = 0; comparing < 2; comparing++) {
+        sinks_t of = sinks_of(t, comparing);
+        Py_ssize_t n = *of.n;
+        *of.n = 0;
+        for (Py_ssize_t i = 0; i < n; i++)
+            release_sink(t, (*of.sinks)[i]);
     }
     Py_CLEAR(t->owner);
     return 0;
@@ -623,6 +695,7 @@ static void task_free(TaskObject *t)
         *recent_of(t->context) = (recent_t){0};
     task_clear(t);
     PyMem_Free(t->sinks);
+    PyMem_Free(t->comparing);
     Py_TYPE(t)->tp_free((PyObject *)t);
 }
 
@@ -644,38 +717,42 @@ static PyObject *task_bind(TaskObject *t, PyObject *end)
     Py_RETURN_NONE;
 }
 
-static PyObject *task_attach(TaskObject *t, PyObject *sink)
+static PyObject *task_attach(TaskObject *t, PyObject *object)
 {
-    if (Py_TYPE(sink) != &SinkType)
-        return PyErr_Format(PyExc_TypeError, "a Sink, not %s", Py_TYPE(sink)->tp_name);
-    if (t->nsinks == t->room) {
-        Py_ssize_t room = t->room ? 2 * t->room : 4;
-        SinkObject **sinks = PyMem_Resize(t->sinks, SinkObject *, room);
+    if (Py_TYPE(object) != &SinkType)
+        return PyErr_Format(PyExc_TypeError, "a Sink, not %s", Py_TYPE(object)->tp_name);
+    SinkObject *sink = (SinkObject *)object;
+    sinks_t of = sinks_of(t, sink->operands != NULL);
+    if (*of.n == *of.room) {
+        Py_ssize_t room = *of.room ? 2 * *of.room : 4;
+        SinkObject **sinks = PyMem_Resize(*of.sinks, SinkObject *, room);
         if (!sinks)
             return PyErr_NoMemory();
-        t->sinks = sinks;
-        t->room = room;
+        *of.sinks = sinks;
+        *of.room = room;
     }
-    t->sinks[t->nsinks++] = (SinkObject *)Py_NewRef(sink);
-    state.sinks++;
-    ((SinkObject *)sink)->attached = 1;
-    want_thread((SinkObject *)sink);
+    (*of.sinks)[(*of.n)++] = (SinkObject *)Py_NewRef(object);
+    ++*of.attached;
+    sink->attached = 1;
+    state.epoch++; /* here.comparing */
+    if (!sink->operands)
+        want_thread(sink);
     Py_RETURN_NONE;
 }
 
-static PyObject *task_detach(TaskObject *t, PyObject *sink)
+static PyObject *task_detach(TaskObject *t, PyObject *object)
 {
-    for (Py_ssize_t i = 0; i < t->nsinks; i++) {
-        if (t->sinks[i] != (SinkObject *)sink)
+    if (Py_TYPE(object) != &SinkType)
+        return PyErr_Format(PyExc_TypeError, "a Sink, not %s", Py_TYPE(object)->tp_name);
+    sinks_t of = sinks_of(t, ((SinkObject *)object)->operands != NULL);
+    SinkObject **sinks = *of.sinks;
+    for (Py_ssize_t i = 0; i < *of.n; i++) {
+        if (sinks[i] != (SinkObject *)object)
             continue;
-        t->nsinks--;
-        memmove(&t->sinks[i], &t->sinks[i + 1], (size_t)(t->nsinks - i) * sizeof(SinkObject *));
-        if (t->process == state.process)
-            state.sinks--;
-        t->sinks[t->nsinks] = NULL;
-        ((SinkObject *)sink)->attached = 0;
-        release_thread((SinkObject *)sink);
-        Py_DECREF(sink);
+        --*of.n;
+        memmove(&sinks[i], &sinks[i + 1], (size_t)(*of.n - i) * sizeof(SinkObject *));
+        sinks[*of.n] = NULL;
+        release_sink(t, (SinkObject *)object);
         Py_RETURN_TRUE;
     }
     Py_RETURN_FALSE;
@@ -773,6 +850,7 @@ static PyTypeObject InheritedType = {
 #include "_carry.h"
 #include "_lock.h"
 #include "_tally.h"
+#include "_compare.h"
 
 /* ------------------------------------------------------------------ quiet */
 
@@ -808,20 +886,22 @@ static PyTypeObject QuietType = {
 enum { HEAD_LOST = 3, HEAD_DEVICE = 8, HEAD_MOVED = 10, HEAD_TOLD = 12, HEAD_MOVING = 13,
        HEAD_MOVED_THEN = 14, HEAD_WORDS = 26 };
 
-/* move(to, capacity, from, head, key, words) -> (moved, left): see _recorder.pyi.
+/* move(to, capacity, from, head, key[, operands of to, of from]) -> (moved, left): see _recorder.pyi.
  *
  * Who is killed in here leaves HEAD_MOVING, and the next one who moves from that area finds out how far it got:
  * the count of `to` is as it was before, or it is not. */
 static PyObject *move(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    Py_buffer to, from, head;
-    unsigned long long capacity, key, words;
-    if (!PyArg_ParseTuple(args, "w*Ky*w*KK", &to, &capacity, &from, &head, &key, &words))
+    Py_buffer to, from, head, to_table = {0}, from_table = {0};
+    unsigned long long capacity, key;
+    if (!PyArg_ParseTuple(args, "w*Ky*w*K|w*y*", &to, &capacity, &from, &head, &key, &to_table, &from_table))
         return NULL;
+    const uint64_t words = to_table.len ? RECORD_WORDS : 1;
     PyObject *result = NULL;
     uint64_t *dst = to.buf, *src = from.buf, *about = head.buf;
-    if (words == 0 || to.len < 8 || from.len < 8 || head.len < HEAD_WORDS * 8 ||
-        capacity > ((uint64_t)to.len / 8 - 1) / words) {
+    if (to.len < 8 || from.len < 8 || head.len < HEAD_WORDS * 8 ||
+        capacity > ((uint64_t)to.len / 8 - 1) / words || (to_table.len && to_table.len < OPERANDS_HEAD) ||
+        (from_table.len && from_table.len < OPERANDS_HEAD) || !to_table.len != !from_table.len) {
         PyErr_SetString(PyExc_ValueError, "the area is smaller than its capacity");
         goto out;
     }
@@ -840,11 +920,17 @@ static PyObject *move(PyObject *Py_UNUSED(module), PyObject *args)
     pending = have > start ? have - start : 0;
     uint64_t space = used < capacity ? capacity - used : 0;
     moved = pending < space ? pending : space;
+    dst += 1 + used * words;
+    src += 1 + start * words;
+    if (moved && to_table.len)
+        moved = move_records(dst, src, moved, used, to_table.buf, (uint64_t)(to_table.len - OPERANDS_HEAD),
+                             from_table.buf, (uint64_t)(from_table.len - OPERANDS_HEAD));
+    else
+        memcpy(dst, src, moved * 8);
     if (moved) {
-        memcpy(dst + 1 + used * words, src + 1 + start * words, moved * words * 8);
         store(&about[HEAD_MOVED_THEN], start + moved);
         store(&about[HEAD_MOVING], used + 1);
-        store(dst, used + moved);
+        store(to.buf, used + moved);
         store(&about[HEAD_MOVED], start + moved);
         store(&about[HEAD_MOVING], 0);
     }
@@ -854,6 +940,8 @@ out:
     PyBuffer_Release(&to);
     PyBuffer_Release(&from);
     PyBuffer_Release(&head);
+    PyBuffer_Release(&to_table);
+    PyBuffer_Release(&from_table);
     return result;
 }
 
@@ -924,7 +1012,7 @@ static PyObject *after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg
 {
     state.process++;
     state.epoch++;
-    state.sinks = 0;
+    state.sinks = state.comparing = 0;
     forget_thread();
     Py_RETURN_NONE;
 }
@@ -932,6 +1020,11 @@ static PyObject *after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg
 static PyObject *sinks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
 {
     return PyLong_FromSsize_t(state.sinks);
+}
+
+static PyObject *comparing(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    return PyLong_FromSsize_t(state.comparing);
 }
 
 static PyMethodDef methods[] = {
@@ -943,6 +1036,7 @@ static PyMethodDef methods[] = {
     {"rearm", rearm, METH_NOARGS, NULL},
     {"after_fork", after_fork, METH_NOARGS, NULL},
     {"sinks", sinks, METH_NOARGS, NULL},
+    {"comparing", comparing, METH_NOARGS, NULL},
     {"get_unit", get_unit, METH_O, NULL},
     {"set_unit", set_unit, METH_VARARGS, NULL},
     {"find", find, METH_O, NULL},
@@ -971,7 +1065,8 @@ PyMODINIT_FUNC PyInit__recorder(void)
         PyTypeObject *type;
     } types[] = {{"Task", &TaskType}, {"Sink", &SinkType}, {"Unit", &UnitType},
                  {"Inherited", &InheritedType}, {"remote", &RemoteType}, {"Quiet", &QuietType}, {"Around", &AroundType}, {"Lock", &LockType},
-                 {"FirstOf", &FirstOfType}, {"Places", &PlacesType}, {"Probe", &ProbeType} PROBE_TYPES};
+                 {"FirstOf", &FirstOfType}, {"Places", &PlacesType}, {"Probe", &ProbeType}, {"Site", &SiteType}
+                 PROBE_TYPES};
     PyObject *m = PyModule_Create(&module);
     if (!m)
         return NULL;
@@ -985,6 +1080,10 @@ PyMODINIT_FUNC PyInit__recorder(void)
         PyErr_SetString(PyExc_ImportError, "the interpreter has no room for another code extra");
         return NULL;
     }
+    if (PyType_Ready(&BoundType) < 0 || !(range_start = PyUnicode_InternFromString("start")) ||
+        !(range_stop = PyUnicode_InternFromString("stop")) ||
+        !(enum_members = PyUnicode_InternFromString("_member_map_")))
+        return NULL;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (PyType_Ready(types[i].type) < 0 || PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0)
             return NULL;

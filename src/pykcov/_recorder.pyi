@@ -24,7 +24,8 @@ class Sink:
     """Where a task's events go: ``area[0]`` counts the records behind it, at most ``capacity``.
 
     What does not fit adds to ``lost[0]``, unless ``on_full()`` makes room. Only events of units that have
-    the ``scope`` bit are recorded, and branch arms only with ``branch``.
+    the ``scope`` bit are recorded, and branch arms only with ``branch``. With a table of ``operands`` it
+    takes comparisons, four words each; without, PCs.
     """
 
     def __new__(
@@ -35,9 +36,48 @@ class Sink:
         scope: int,
         branch: bool = False,
         on_full: Callable[[], object] | None = None,
+        operands: Buffer = ...,
     ) -> Self: ...
-    def move_on(self, area: Buffer, lost: Buffer, /) -> None:
+    def move_on(self, area: Buffer, lost: Buffer, operands: Buffer = ..., /) -> None:
         """Record into another area from now on, of at least the same capacity."""
+
+@final
+class Site:
+    """The site of a comparison: ``count`` places from ``first`` on. Its methods do what is plain, and record.
+
+    ``what`` and ``constant`` are what_t and CONST_NONE ... of _compare.h, ``link`` a number for the links of
+    chains, ``extra`` a pattern, or what a method has to know. ``~site`` is what a link has kept.
+    """
+
+    def __new__(
+        cls,
+        places: Places | None,
+        first: int,
+        count: int,
+        what: int,
+        constant: int,
+        link: int = 0,
+        extra: object = None,
+        /,
+    ) -> Self: ...
+    def __invert__(self) -> Any: ...
+    def compare(self, left: Any, right: Any, /) -> Any:
+        """Return ``left OP right``."""
+
+    def link(self, left: Any, right: Any, /) -> bool:
+        """Return the truth of ``left OP right``; keep ``right`` if it is true, else the result."""
+
+    def test(self, left: Any, right: Any, /) -> bool:
+        """Return the truth of ``left OP right``; keep ``right`` if it is true."""
+
+    def match(self, subject: Any, /) -> Any:
+        """Return the subject, of which the cases are recorded."""
+
+    def method(self, method: Any, /) -> Any:
+        """Return what does what the method does, and records; the method itself if there is nothing to record."""
+
+    def item(self, container: Any, key: Any, /) -> Any:
+        """Return ``container[key]``."""
 
 @final
 class Unit:
@@ -199,7 +239,10 @@ def after_fork() -> None:
     """In a forked child: no task is this process's, nothing is attached."""
 
 def sinks() -> int:
-    """Return how many sinks are attached in this process."""
+    """Return how many sinks of PCs are attached in this process."""
+
+def comparing() -> int:
+    """Return how many sinks of comparisons are attached in this process."""
 
 def get_unit(code: types.CodeType, /) -> Unit | None: ...
 def set_unit(code: types.CodeType, unit: Unit, /) -> None: ...
@@ -239,13 +282,20 @@ def insert(handles: tuple[int, ...], key: int, /) -> int | None:
 
 def remove(handles: tuple[int, ...], key: int, /) -> None: ...
 def move(
-    to: Buffer, capacity: int, source: Buffer, head: Buffer, key: int, words: int, /
+    to: Buffer,
+    capacity: int,
+    source: Buffer,
+    head: Buffer,
+    key: int,
+    to_operands: Buffer = ...,
+    source_operands: Buffer = ...,
+    /,
 ) -> tuple[int, int]:
     """Append the records of an area that are not moved yet to another; return (moved, left over).
 
     ``head`` is the header of ``source``, which says how many are moved and whose they are: nothing is moved if
-    that is not ``key``. ``capacity`` is what ``to`` can hold, in records of ``words`` words. Counts that cannot be
-    are bounded.
+    that is not ``key``. ``capacity`` is what ``to`` can hold, in records. With tables of operands they are
+    comparisons. Counts that cannot be are bounded.
     """
 
 def tell(dropped: Buffer, head: Buffer, left: int, /) -> None:

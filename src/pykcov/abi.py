@@ -33,6 +33,34 @@ MAX_SIZE = (2**31 - 1) // 8
 # Words of one record, by mode.
 RECORD_WORDS = {TRACE_PC: 1, TRACE_CMP: 4}
 
+# A record of TRACE_CMP is (type, arg1, arg2, pc). The kernel's are bits 0 to 2 of the type: is one operand a constant
+# (then it is arg1), and log2 of the size in bytes that holds both. pykcov's say what is no plain integer.
+CMP_CONST = 1 << 0
+CMP_SIZE_SHIFT = 1
+CMP_KIND_SHIFT = (8, 12)  # a CmpKind, of arg1 and of arg2
+# The word is where its bytes begin in the area's table of operands.
+CMP_IN_TABLE = (1 << 16, 1 << 17)
+# There was more of it: OPERAND_LIMIT bytes are recorded, 64 bits of an int.
+CMP_CUT = (1 << 18, 1 << 19)
+CMP_LENGTH_SHIFT = (32, 48)  # of what is recorded, in bytes
+
+
+class CmpKind:
+    """What one operand of a comparison is."""
+
+    INT = 0  # an int64
+    UINT = 1  # above
+    BOOL = 2
+    FLOAT = 3  # as its IEEE bits
+    BYTES = 4  # up to 8 in the word, the first in its lowest byte
+    STR = 5  # as UTF-8; lone surrogates too
+    NONE = 6
+    OTHER = 7  # an object of another type
+
+
+OPERAND_LIMIT = 256  # bytes of one operand
+ELEMENTS_LIMIT = 64  # records of one `in`
+
 KCOV_REMOTE_MAX_HANDLES = 0x10000
 MAX_HANDLES_OF_LINUX = 0x100  # what the patch's limit became
 MAX_HANDLE = 2**64 - 1

@@ -1,12 +1,14 @@
 """Buffers of 64-bit words in shared memory, and the pool of those that sections record into.
 
-An area's file is a header and then the words: word 0 is the count, the records follow. Files are made at
-their full size, mapped and touched once, and used again, because the first touch of a page of shared
-memory costs more than filling it.
+An area's file is a header and then the words: word 0 is the count, the records follow. Behind the words are section
+records, and for TRACE_CMP a table of the operands that do not fit into a word. Files are made at their full size,
+mapped and touched once, and used again, because the first touch of a page of shared memory costs more than
+filling it.
 """
 
 from __future__ import annotations
 
+from .abi import TRACE_CMP, TRACE_PC
 from .namespace import this_process, words_of
 
 TYPE_CHECKING = False
@@ -46,10 +48,20 @@ class Head:
     THREAD = 18  # its name, UTF-8: 64 bytes
     AFTER = 26  # number of the area that the section filled before this one, 0 for none
     OPEN = 27  # 1 + number of the section record that is being written, 0 for none
+    OPERANDS = 28  # bytes of the table of operands, 0 for none
+    MODE = 29  # of what was last recorded here: TRACE_PC or TRACE_CMP
 
 
 # Words of one section record: handle, pid, tid, task, start, end, began, ended, 64 bytes of the thread's name.
 RECORD_WORDS = 16
+
+# The table of operands begins with the number of its bytes in use, and of those that were taken out of it.
+_OPERANDS_HEAD = 16
+
+
+def _operand_bytes(size: int) -> int:
+    """Return the size of the table of operands beside ``size`` words: as much again, and a record in any case."""
+    return max(8 * size, _PAGE)
 
 
 class Area:
@@ -59,7 +71,8 @@ class Area:
     """
 
     __slots__ = (
-        "_map", "head", "lost", "name", "namespace", "record_room", "records", "size", "words",
+        "_map", "_operands", "head", "lost", "name", "namespace", "record_room", "records", "size",
+        "words",
     )  # fmt: skip
 
     def __init__(self, namespace: Namespace, name: str, *, at_least: int = _PAGE) -> None:
@@ -68,20 +81,31 @@ class Area:
 
     @classmethod
     def create(
-        cls, namespace: Namespace, name: str, size: int, *, records: int = 0, about: bytes = b""
+        cls,
+        namespace: Namespace,
+        name: str,
+        size: int,
+        *,
+        records: int = 0,
+        about: bytes = b"",
+        mode: int = TRACE_PC,
     ) -> Area:
         """Make an area of ``size`` words with room for ``records`` section records.
 
-        ``about`` is kept in the header. Raises KcovError ENOMEM if there is no space.
+        In ``mode`` TRACE_CMP it has a table of operands. ``about`` is kept in the header.
+        Raises KcovError ENOMEM if there is no space.
         """
         header = -(-(_META + len(about)) // _PAGE) * _PAGE
-        made = namespace.create(name, header + 8 * (size + records * RECORD_WORDS))
+        operands = _operand_bytes(size) if mode == TRACE_CMP else 0
+        made = namespace.create(name, header + 8 * (size + records * RECORD_WORDS) + operands)
         with memoryview(made).cast("Q") as words:
             words[Head.BYTES] = header
             words[Head.SIZE] = size
             words[Head.RECORDS] = records
             words[Head.PID], words[Head.STARTED] = this_process()
             words[Head.META] = len(about)
+            words[Head.OPERANDS] = operands
+            words[Head.MODE] = mode
             words[Head.MAGIC] = MAGIC
         made[_META : _META + len(about)] = about
         self = cls.__new__(cls)
@@ -95,12 +119,16 @@ class Area:
         every = words_of(mapped)
         start, self.size = every[Head.BYTES] // 8, every[Head.SIZE]
         end = start + self.size + every[Head.RECORDS] * RECORD_WORDS
-        if every[Head.MAGIC] != MAGIC or start < _PAGE // 8 or self.size < 1 or end > len(every):
+        last = end + every[Head.OPERANDS] // 8
+        if every[Head.MAGIC] != MAGIC or start < _PAGE // 8 or self.size < 1 or last > len(every):
             raise namespace.damaged(name, "not an area")
+        if every[Head.OPERANDS] and 8 * (last - end) < _PAGE:
+            raise namespace.damaged(name, "its table of operands is too small")
         self.head = every[: _PAGE // 8]
         self.lost = self.head[Head.LOST :]
         self.words = every[start : start + self.size]
         self.records = every[start + self.size : end]
+        self._operands = every[end:last]
         # The word in the header may be damaged later.
         self.record_room = len(self.records) // RECORD_WORDS
 
@@ -109,6 +137,31 @@ class Area:
         """The description in the header."""
         end = min(_META + self.head[Head.META], self.head[Head.BYTES], len(self._map))
         return bytes(self._map[_META:end])
+
+    @property
+    def operands(self) -> memoryview:
+        """The table of operands, format ``Q``; empty if it has none."""
+        if not self._operands and self.head[Head.OPERANDS]:  # another process has added it
+            self._bind(self.namespace, self.name, self.namespace.map(self.name))
+        return self._operands
+
+    def add_operands(self) -> None:
+        """Give the area a table of operands if it has none. Raises KcovError ENOMEM if there is no space."""
+        if not self.head[Head.OPERANDS]:
+            end = self.head[Head.BYTES] + 8 * (self.size + len(self.records))
+            more = _operand_bytes(self.size)
+            self.namespace.extend(self.name, end + more)
+            self.head[Head.OPERANDS] = more
+
+    def read_operands(self) -> bytes:
+        """Return the bytes of the table that are in use."""
+        table = self.operands
+        used = table[0] if self.words[0] else 0
+        return bytes(table.cast("B")[_OPERANDS_HEAD : _OPERANDS_HEAD + min(used, table.nbytes)])
+
+    def operands_base(self) -> int:
+        """Return from where the records' places in the table count: what was taken out before."""
+        return self.operands[1] if self.operands else 0
 
     def unlink(self) -> None:
         """Remove the file. The memory stays for as long as somebody has it mapped."""
@@ -148,6 +201,10 @@ class FileName:
         )
 
 
+def _all_words(area: Area) -> int:
+    return area.size + len(area.operands)
+
+
 class Pool:
     """The areas of this process that sections record into; at most KEEP words wait for use.
 
@@ -158,30 +215,31 @@ class Pool:
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
-        self._free: dict[int, list[Area]] = {}
+        self._free: dict[tuple[int, int], list[Area]] = {}
         self._waiting = 0
         self._numbers = iter(range(1, 1 << 40))  # itertools.count(), which is 20 types
         self._process = this_process()
 
-    def get(self, size: int) -> Area:
+    def get(self, size: int, mode: int) -> Area:
         """Return an empty area of ``size`` words. Raises KcovError ENOMEM."""
         try:
-            area = self._free[size].pop()
-            self._waiting -= size
+            area = self._free[size, mode].pop()
+            self._waiting -= _all_words(area)
             return area
         except (KeyError, IndexError):
             pass
         name = str(FileName(*self._process, next(self._numbers)))
-        return Area.create(self._namespace, name, size)
+        return Area.create(self._namespace, name, size, mode=mode)
 
     def put(self, area: Area) -> None:
         """Take an area back."""
-        if self._waiting + area.size > self.KEEP:
+        words = _all_words(area)
+        if self._waiting + words > self.KEEP:
             area.unlink()
             return
         area.words[0] = 0
-        self._waiting += area.size
-        self._free.setdefault(area.size, []).append(area)
+        self._waiting += words
+        self._free.setdefault((area.size, area.head[Head.MODE]), []).append(area)
 
     def park(self, area: Area) -> None:
         """Give an area away, to the session whose section has filled it."""

@@ -13,19 +13,19 @@ from errno import EBADF, EEXIST, EINVAL
 from types import TracebackType
 from typing import Self
 
-from . import device, probes, task
+from . import abi, device, probes, task
+from .abi import TRACE_CMP, TRACE_PC
 from .area import Area, Head
 from .errors import KcovError
 from .reading import make_trace, read_records
 from .remote import Section, enter
 from .scope import Scope
+from .spool import Spool
 from .task import quietly
 from .trace import SectionRecord, Trace
 
 __all__ = ["collect"]
 
-# Words that stay in memory; what is more goes to an unnamed file.
-_IN_MEMORY = 1 << 23
 _RECORDS = 4096
 
 
@@ -36,6 +36,7 @@ class collect:
     to pools that were started long before); the sections, in any thread, that are annotated with one of
     ``handles``; and those that are annotated with the block's own common handle, ``c.handle``.
 
+    ``mode`` is TRACE_PC, or TRACE_CMP for ``trace.comparisons``: what this code compared; for both, nest two.
     ``source``, ``include`` and ``omit`` choose the files as coverage.py's do. ``branch=True`` records branch arms
     too. ``area_size`` is the size in words of the device's area, and of a section's in another process: a full
     one is emptied by this process, so nothing is dropped in it. Several may be open at once, nested or not; each
@@ -52,7 +53,14 @@ class collect:
         omit: Iterable[str] = (),
         branch: bool = False,
         area_size: int = 1 << 16,
+        mode: int = TRACE_PC,
     ) -> None:
+        if mode not in (TRACE_PC, TRACE_CMP):
+            raise KcovError(
+                EINVAL,
+                f"collect: there is no mode {mode!r}: TRACE_PC or TRACE_CMP; for both, nest two collect()",
+            )
+        self._mode = mode
         self._handles = (handles,) if isinstance(handles, int) else tuple(handles)
         self._scope = Scope(source, include, omit)
         self._branch = branch
@@ -62,7 +70,8 @@ class collect:
         self._token: task.Token | None = None
         self._trace: Trace | None = None
         self._records: list[SectionRecord] = []
-        self._words = 0
+        self._recorded = 0
+        self._spool = Spool()
         self._pid = 0
         self.handle = 0
 
@@ -70,16 +79,13 @@ class collect:
     def __enter__(self) -> Self:
         if self._device is not None or self._trace is not None:
             raise KcovError(EINVAL, "collect: it can be entered once")
-        probes.bit(self._scope, branch=self._branch)  # raises where a section would only warn
+        # This raises where a section would only warn.
+        probes.bit(self._scope, branch=self._branch, mode=self._mode)
+        probes.check(self._mode, self._scope)
         task.current()  # before it inherits from this block: it is a section of it as it is
         opened = device.Device(self._scope, branch=self._branch, sections=_RECORDS)
         try:
             opened.init_trace(self._area_size)
-            from tempfile import (
-                SpooledTemporaryFile,
-            )  # brings twenty modules that a worker never needs
-
-            self._spool = SpooledTemporaryFile(max_size=8 * _IN_MEMORY)
             self._area: Area = opened._get_area()
             self._enable(opened)
         except BaseException:
@@ -131,7 +137,9 @@ class collect:
             # Never a number that anybody would choose by hand.
             self.handle = (1 << 46) | int.from_bytes(os.urandom(6), "little") >> 2
             try:
-                opened._collect(self._area_size, self._handles, self.handle, self._drain)
+                opened._collect(
+                    self._area_size, self._handles, self.handle, self._mode, self._drain
+                )
                 return
             except KcovError as error:
                 if error.errno != EEXIST or f"{self.handle:#x}" not in str(error):
@@ -139,18 +147,28 @@ class collect:
 
     def _drain(self) -> None:
         """Empty the device's area. Must be called with the device's lock held."""
-        words = self._area.words
-        count = min(words[0], len(words) - 1)
-        self._records.extend(read_records(self._area, self._words))
-        self._area.head[Head.RECORDED] = 0
-        self._spool.write(words[1 : count + 1])
-        self._words += count
+        area, words, spool = self._area, self._area.words, self._spool
+        spool.make_room()
+        count = min(words[0], abi.capacity(len(words), self._mode))
+        data = bytes(words[1 : count * abi.RECORD_WORDS[self._mode] + 1])
+        table = area.operands if self._mode == TRACE_CMP else None
+        operands = area.read_operands() if table else b""
+        taken_out = table[1] + len(operands) if table else 0
+        records = read_records(area, self._recorded)
+        recorded = self._recorded + count
+        # From here on nothing is called: a signal handler that raises in between would leave records twice, or lost.
+        spool.parts += [(data, operands)]
+        self._records += records
+        self._recorded = recorded
         words[0] = 0
+        area.head[Head.RECORDED] = 0
+        if table:
+            table[1] = taken_out
 
     def _read(self, opened: device.Device) -> Trace:
         with opened._get_lock():
             self._drain()
-            self._spool.seek(0)
-            pcs = array("Q", self._spool.read())
-            self._spool.seek(0, 2)
-        return make_trace(pcs, tuple(self._records), opened.dropped)
+            words, operands = self._spool.read()
+        return make_trace(
+            self._mode, array("Q", words), tuple(self._records), opened.dropped, operands
+        )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, overload
 
 from . import _recorder, abi, carry, namespace, probes, registry, task
 from .abi import TRACE_CMP, TRACE_PC
-from .area import Area
+from .area import Area, Head
 from .closing import Closing
 from .errors import KcovError, log
 from .gathering import gather
@@ -170,32 +170,36 @@ class Device(Closing):
     def enable(self, mode: int = TRACE_PC) -> None:
         """Collect from the calling task, straight into the area.
 
+        ``mode`` is TRACE_PC, or TRACE_CMP for records of 4 words, the operands of comparisons.
         Errors: EINVAL not after init_trace, enabled already, or no such mode; EBUSY this task owns another
-        local device; 524 TRACE_CMP. Source: KCOV_ENABLE.
+        local device; ENOMEM no space for operands. Source: KCOV_ENABLE.
         """
         call = "enable"
         self._check_open(call)
         mode = _number(call, "mode", mode)
         owner = task.current()
+        probes.check(mode, self._scope)
         with self._lock:
             self._check_init(call)
             if owner.local is not None:
                 raise _busy(call, "local", owner.local)
             new_mode = _get_mode(call, mode)
-            area = self._get_area()
+            area = self._prepare_area(mode)
             self._sink = _recorder.Sink(
                 area.words,
-                abi.capacity(area.size),
+                abi.capacity(area.size, mode),
                 self._slot[Word.DROPPED :],
-                probes.bit(self._scope, branch=self._branch),
+                probes.bit(self._scope, branch=self._branch, mode=mode),
                 self._branch,
+                None,
+                area.operands if mode == TRACE_CMP else area.operands[:0],
             )
             self._slot[Word.MODE] = new_mode
             self._set_owner(owner)
         owner.local = self
         owner.own()
         owner.attach(self._sink)
-        probes.arm()
+        probes.arm(mode, self._scope)
 
     @quietly
     def remote_enable(
@@ -342,16 +346,25 @@ class Device(Closing):
         area_size: int,
         handles: tuple[int, ...],
         common_handle: int,
+        mode: int,
         drain: Callable[[], None],
     ) -> None:
         """Remote-enable for a block of code instead of a task; ``drain`` empties a full area."""
         asked = tuple(_number("collect", "handle", handle) for handle in handles)
-        self._remote_enable(TRACE_PC, area_size, asked, common_handle, None, drain)
+        self._remote_enable(mode, area_size, asked, common_handle, None, drain)
 
     def _get_area(self) -> Area:
         """Return the area. Must be called after init_trace."""
         assert self._area is not None
         return self._area
+
+    def _prepare_area(self, mode: int) -> Area:
+        """Return the area, ready for records of that mode."""
+        area = self._get_area()
+        if mode == TRACE_CMP:
+            area.add_operands()
+        area.head[Head.MODE] = mode
+        return area
 
     def _get_lock(self) -> namespace.Lock:
         """Return the lock that guards the device and its area."""
@@ -404,6 +417,7 @@ class Device(Closing):
             mode = _get_mode(call, trace_mode)
             self._check_remote(call, trace_mode, area_size, handles, common_handle)
             every = (*handles, common_handle) if common_handle else handles
+            self._prepare_area(trace_mode)
             slot = self._slot
             slot[Word.MODE] = mode
             slot[Word.REMOTE] = 1
@@ -412,12 +426,11 @@ class Device(Closing):
             slot[Word.DRAINED] = drain is not None
             slot[Word.JOINED] = 0
             self._set_owner(owner)
-            assert self._area is not None
             try:
                 add_session(
                     Session(
                         self._key(),
-                        self._area,
+                        self._get_area(),
                         self._scope,
                         branch=self._branch,
                         is_own=True,
@@ -589,7 +602,7 @@ def _get_mode(call: str, mode: int) -> int:
     if mode == TRACE_PC:
         return Mode.TRACE_PC
     if mode == TRACE_CMP:
-        raise KcovError(abi.ENOTSUPP, f"{call}: TRACE_CMP is not built in")
+        return Mode.TRACE_CMP
     raise KcovError(EINVAL, f"{call}: there is no mode {mode}: TRACE_PC is 0, TRACE_CMP is 1")
 
 

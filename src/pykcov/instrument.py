@@ -22,6 +22,7 @@ def instrument(
     source: Iterable[str] = (),
     include: Iterable[str] = (),
     omit: Iterable[str] = (),
+    comparisons: bool = False,
 ) -> None:
     """Compile the modules that are imported from now on with probes in them.
 
@@ -29,6 +30,9 @@ def instrument(
     collects, and a fraction of what event probes cost while somebody does. Nothing else changes: all code that has
     no probes is recorded by event probes in the same collections. A KcovWarning names modules of that
     choice that were imported before, or have no source.
+
+    ``comparisons``: also with probes that record what is compared (collect() with TRACE_CMP), which cost more while
+    nobody collects.
 
     With ``modules``, which are imported already: give their functions, those of their classes, and what these make
     later, code with probes. A function whose source is not what it was made of is left as it is, and named in a
@@ -38,10 +42,10 @@ def instrument(
     """
     if modules:
         for module in modules:
-            _give_probes(module)
+            _give_probes(module, comparisons=comparisons)
         return
     scope = Scope(source, include, omit)
-    compiled.install(scope)
+    compiled.install(scope, comparisons=comparisons)
     caller = sys._getframe(2).f_globals.get("__name__")
     late = [name for name in _imported(scope) if name != caller]
     if late:
@@ -56,10 +60,10 @@ def _imported(scope: Scope) -> Iterable[str]:
             yield name
 
 
-def _give_probes(module: ModuleType) -> None:
+def _give_probes(module: ModuleType, *, comparisons: bool) -> None:
     """Replace the code of the functions that came from a module's file."""
     path = getattr(module, "__file__", None)
-    pairs = compiled.pairs_of(path) if isinstance(path, str) else None
+    pairs = compiled.pairs_of(path, comparisons=comparisons) if isinstance(path, str) else None
     if path is None or pairs is None:
         warn(f"instrument: {module.__name__} has no source that can be compiled with probes")
         return

@@ -233,6 +233,18 @@ class Namespace:
         finally:
             os.close(fd)
 
+    def extend(self, name: str, size: int) -> None:
+        """Make a file longer, all of it allocated. Raises KcovError ENOMEM if there is no space."""
+        fd = self.open(name, os.O_RDWR)
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError as error:
+            raise KcovError(
+                errno.ENOMEM, f"namespace: {self.path}/{name}: {size} bytes: {error.strerror}"
+            ) from None
+        finally:
+            os.close(fd)
+
     def map(self, name: str, at_least: int = 1) -> mmap.mmap:
         """Map a file that is there, all of it. Raises KcovError EUCLEAN if it is too small."""
         fd = self.open(name, os.O_RDWR)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from . import _recorder, codemap, probes
+from . import _recorder, abi, codemap, probes
+from .abi import TRACE_CMP, TRACE_PC
 from .area import RECORD_WORDS, Area, Head
+from .comparisons import Comparisons
 from .trace import SectionRecord, Trace
 
 __all__ = ["make_trace", "read_area", "read_records"]
@@ -14,8 +16,11 @@ __all__ = ["make_trace", "read_area", "read_records"]
 
 def read_area(area: Area, dropped: int) -> Trace:
     """Return what is in a device's area. Must be called with the device's lock held."""
-    count = min(area.words[0], area.size - 1)
-    return make_trace(array("Q", bytes(area.words[1 : count + 1])), read_records(area), dropped)
+    mode = TRACE_CMP if area.head[Head.MODE] == TRACE_CMP and area.operands else TRACE_PC
+    count = min(area.words[0], abi.capacity(area.size, mode))
+    words = array("Q", bytes(area.words[1 : count * abi.RECORD_WORDS[mode] + 1]))
+    operands, base = (area.read_operands(), area.operands_base()) if mode == TRACE_CMP else (b"", 0)
+    return make_trace(mode, words, read_records(area), dropped, operands, base)
 
 
 def read_records(area: Area, offset: int = 0) -> list[SectionRecord]:
@@ -34,8 +39,19 @@ def read_records(area: Area, offset: int = 0) -> list[SectionRecord]:
     return records
 
 
-def make_trace(pcs: array[int], sections: Sequence[SectionRecord], dropped: int) -> Trace:
-    """Return the Trace of these PCs, with the places that they name."""
+def make_trace(
+    mode: int,
+    words: array[int],
+    sections: Sequence[SectionRecord],
+    dropped: int,
+    operands: bytes = b"",
+    base: int = 0,
+) -> Trace:
+    """Return the Trace of the records in these words, with the places that their PCs name.
+
+    ``operands`` is what was in the table of operands from ``base`` on.
+    """
+    pcs = words[3::4] if mode == TRACE_CMP else words
     known = ((pc, codemap.place(pc)) for pc in _recorder.tally(pcs))
     places = {pc: found for pc, found in known if found is not None}
     return Trace(
@@ -43,6 +59,7 @@ def make_trace(pcs: array[int], sections: Sequence[SectionRecord], dropped: int)
         places=places,
         sections=sections,
         dropped=dropped,
-        probe=probes.name(),
+        probe=probes.name(mode),
+        comparisons=Comparisons.of(words, operands, base) if mode == TRACE_CMP else Comparisons(),
         sources=codemap.versions(places),
     )

@@ -126,7 +126,8 @@ class Registry:
 
     def _create(self) -> mmap.mmap:
         for name in self.namespace.names():
-            if name != "lock":
+            # Who has asked for a place before the first device was opened has the code map open.
+            if name not in ("lock", "codemap"):
                 self.namespace.unlink(name)
         self.namespace.create(_table_name(0), _FIRST_ENTRIES * _ENTRY_BYTES).close()
         made = self.namespace.create("registry", _SIZE)

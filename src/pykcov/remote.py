@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
 
-# Words of a section's area that is emptied when it is full: a hundred of them fit into a cache.
+# Records of a section's area that is emptied when it is full: a hundred of them fit into a cache.
 _DRAINED = 1 << 12
 
 
@@ -37,7 +37,8 @@ class Session:
 
     __slots__ = (
         "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "is_own", "key",
-        "listener", "lock", "pool", "registry", "scope", "sections", "sequence", "slot", "slot_number",
+        "listener", "lock", "mode", "pool", "registry", "scope", "sections", "sequence", "slot",
+        "slot_number",
     )  # fmt: skip
 
     def __init__(
@@ -58,9 +59,10 @@ class Session:
         self.dropped = self.slot[Word.DROPPED :]
         self.area = device_area
         self.area_size = self.slot[Word.REMOTE_SIZE]
+        self.mode = abi.TRACE_CMP if self.slot[Word.MODE] == Mode.TRACE_CMP else abi.TRACE_PC
         if drain is not None:
-            self.area_size = min(self.area_size, _DRAINED)
-        self.capacity = abi.capacity(self.area_size)  # records in a section's area
+            self.area_size = min(self.area_size, _DRAINED * abi.RECORD_WORDS[self.mode])
+        self.capacity = abi.capacity(self.area_size, self.mode)  # records in a section's area
         self.scope = scope
         self.branch = branch
         self.is_own = is_own  # this process enabled the device
@@ -94,7 +96,8 @@ class Session:
         as dropped. Raises KcovError ETIMEDOUT if somebody keeps the device's lock.
         """
         head, to = source.head, self.area.words
-        capacity = abi.capacity(len(to))
+        capacity = abi.capacity(len(to), self.mode)
+        tables = (self.area.operands, source.operands) if self.mode == abi.TRACE_CMP else ()
         with self.lock:
             # KCOV_DISABLE could have been called between start and stop.
             if self.is_over():
@@ -109,7 +112,7 @@ class Session:
                 start = to[0]
                 # Before: who is killed in the middle leaves no words that are nobody's.
                 self._open_record(head, start)
-                moved, left = _recorder.move(to, capacity, source.words, head, self.key, 1)
+                moved, left = _recorder.move(to, capacity, source.words, head, self.key, *tables)
                 self.close_record()
                 if not left or self.drain is None or not start + moved:
                     break
@@ -169,8 +172,8 @@ class Section:
         self.has_parked = False
         self.is_settled = False
         self.process = _process
-        scope_bit = probes.bit(session.scope, branch=session.branch)
-        self.area = session.pool.get(session.area_size)
+        scope_bit = probes.bit(session.scope, branch=session.branch, mode=session.mode)
+        self.area = session.pool.get(session.area_size, session.mode)
         self._begin(self.area.head)
         self.sink = _recorder.Sink(
             self.area.words,
@@ -179,12 +182,13 @@ class Section:
             scope_bit,
             session.branch,
             self.make_room if session.drained else None,
+            self.area.operands,
         )
         owner.sections.append(self)
         owner.own()
         session.sections[self] = None
         owner.attach(self.sink)
-        probes.arm()
+        probes.arm(session.mode, session.scope, follow=implicit)
 
     def _begin(self, head: memoryview, before: Area | None = None) -> None:
         """Say whose section an area is: other processes look at it, so the key comes last."""
@@ -217,11 +221,11 @@ class Section:
                     if self.depth > 0 and self.session.take(self.area):
                         self.area.words[0] = self.area.head[Head.MOVED] = 0
             elif not self.session.is_over():
-                fresh = self.session.pool.get(self.session.area_size)
+                fresh = self.session.pool.get(self.session.area_size, self.session.mode)
                 self._begin(fresh.head, self.area)
                 self._park()
                 self.area = fresh
-                self.sink.move_on(fresh.words, fresh.lost)
+                self.sink.move_on(fresh.words, fresh.lost, fresh.operands)
         except (KcovError, OSError) as error:  # what follows is counted as dropped
             log.debug("section of %#x is full: %s", self.handle, error)
 
@@ -351,7 +355,7 @@ def _join(key: int) -> Session | None:
     shared = registry.get()
     number, _ = registry.split_key(key)
     slot = shared.slot(number)
-    if slot[Word.MODE] != Mode.TRACE_PC:
+    if slot[Word.MODE] not in (Mode.TRACE_PC, Mode.TRACE_CMP):
         return None
     try:
         device_area = Area(shared.namespace, registry.area_name(slot[Word.FILE]))

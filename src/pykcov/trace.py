@@ -18,6 +18,7 @@ from typing import NamedTuple, final
 from . import _recorder, tracefile
 from .arcs import find_arcs
 from .codemap import PYTHON_PC_BASE, Place
+from .comparisons import Comparisons
 from .symbolize import Location, locate
 
 __all__ = ["FileCount", "SectionRecord", "Trace"]
@@ -57,17 +58,20 @@ class Trace:
     ``pcs`` are the recorded PCs in order, with repeats; ``places`` gives the place of each of them
     that has one; ``sections`` the remote sections, if the device kept a record of them; ``dropped``
     how many events happened and did not fit; ``probe`` which kind of probe was at work ('sys.monitoring',
-    'trace function'); ``sources`` which version of each file ran.
+    'trace function', 'comparisons'); ``sources`` which version of each file ran; ``comparisons`` what
+    was compared, of a collection with TRACE_CMP: there is one for each PC.
 
     ``a | b``, ``a & b`` and ``a - b`` work on the sets of PCs: the result holds each PC once, in
-    the order of its first event in ``a`` (then ``b``). It has no sections, and its ``dropped`` is
+    the order of its first event in ``a`` (then ``b``). It has no sections and no comparisons, and its ``dropped`` is
     the sum of both, since either loss may have changed it. Places are compared where both traces
     have them: two namespaces, of two runs say, number the same places differently, and the result
-    has the PCs of ``a``. Two traces are equal if they recorded the same PCs in the same order;
+    has the PCs of ``a``. Two traces are equal if they recorded the same PCs in the same order, and compared the same;
     compare ``set(a)`` with ``set(b)`` for less.
     """
 
-    __slots__ = ("_counts", "_dropped", "_pcs", "_places", "_probe", "_sections", "_sources")
+    __slots__ = (
+        "_comparisons", "_counts", "_dropped", "_pcs", "_places", "_probe", "_sections", "_sources",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class Trace:
         dropped: int = 0,
         probe: str = "",
         sources: Mapping[str, Iterable[str]] = MappingProxyType({}),
+        comparisons: Comparisons | None = None,
     ) -> None:
         """Copy ``pcs`` (values below 2^64), and of ``places`` the part that these PCs need."""
         self._pcs = array("Q", pcs)
@@ -86,6 +91,8 @@ class Trace:
             {pc: place for pc in self._counts if (place := places.get(pc)) is not None}
         )
         self._sources = MappingProxyType({file: tuple(of) for file, of in sources.items()})
+        comparisons = comparisons or Comparisons()
+        self._comparisons = Comparisons(comparisons.words, comparisons.operands, self._places)
         self._sections = tuple(sections)
         self._dropped = dropped
         self._probe = probe
@@ -104,6 +111,11 @@ class Trace:
     def places(self) -> Mapping[int, Place]:
         """The place of each distinct PC of this trace; PCs that no code map knew are absent."""
         return self._places
+
+    @property
+    def comparisons(self) -> Comparisons:
+        """What was compared, in order of execution within each section: a sequence of ``Comparison``."""
+        return self._comparisons
 
     @property
     def sections(self) -> tuple[SectionRecord, ...]:
@@ -203,7 +215,14 @@ class Trace:
         tracefile.write(
             path,
             tracefile.Contents(
-                self._pcs, self._places, self._sections, self._dropped, self._probe, self._sources
+                self._pcs,
+                self._places,
+                self._sections,
+                self._dropped,
+                self._probe,
+                self._sources,
+                self._comparisons.words,
+                self._comparisons.operands,
             ),
         )
 
@@ -221,11 +240,12 @@ class Trace:
             dropped=found.dropped,
             probe=found.probe,
             sources=found.sources,
+            comparisons=Comparisons(found.comparisons, found.operands),
         )
 
     @classmethod
     def join(cls, traces: Iterable[Trace]) -> Trace:
-        """Return one trace with all events and sections of these, one trace after the other.
+        """Return one trace with all events, comparisons and sections of these, one trace after the other.
 
         PCs are those of the first trace that has the place.
         """
@@ -235,6 +255,7 @@ class Trace:
         numbers = _Numbers()
         pcs: array[int] = array("Q")
         sections: list[SectionRecord] = []
+        comparisons = []
         for trace in every:
             moved = len(pcs)
             sections += [
@@ -243,7 +264,8 @@ class Trace:
             changed = numbers.take(trace._places)
             own = trace._pcs
             pcs.extend(array("Q", map(changed.get, own, own)) if changed else own)
-        return _together(every, pcs, numbers, sections)
+            comparisons.append((trace._comparisons, changed))
+        return _together(every, pcs, numbers, sections, Comparisons.join(comparisons))
 
     def _distinct(self, numbers: _Numbers) -> dict[int, None]:
         changed = numbers.take(self._places)
@@ -273,7 +295,7 @@ class Trace:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Trace):
             return NotImplemented
-        return self._pcs == other._pcs
+        return self._pcs == other._pcs and self._comparisons == other._comparisons
 
     def __hash__(self) -> int:
         return hash((len(self._pcs), frozenset(self._counts)))
@@ -327,6 +349,7 @@ def _together(
     pcs: Iterable[int],
     numbers: _Numbers,
     sections: Sequence[SectionRecord] = (),
+    comparisons: Comparisons | None = None,
 ) -> Trace:
     """Return the trace with these PCs that has what is not PCs from all of ``traces``."""
     probes: dict[str, None] = {}
@@ -342,6 +365,7 @@ def _together(
         pcs,
         places=numbers.places,
         sections=sections,
+        comparisons=comparisons,
         dropped=dropped,
         probe=", ".join(probes),
         sources=sources,

@@ -7,10 +7,11 @@
     header    zlib-compressed JSON: counts, dropped, probe, places (as columns), sections, and for
               each file the digests of its texts (optional)
     words     one zlib stream of the PCs, u64 each
+    format 2: one zlib stream of the comparisons, four u64 each, and one of the bytes of their operands
     u32       CRC-32 of everything before it
 
-All integers are little-endian. A reader holds at most the words that it has really read, whatever
-the header claims.
+A trace without comparisons is written in format 1. All integers are little-endian. A reader holds at most the
+words that it has really read, whatever the header claims.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from . import wholefile
+from .abi import RECORD_WORDS, TRACE_CMP
 from .codemap import Place
 from .errors import KcovError
 
 __all__ = ["VERSION", "Contents", "read", "write"]
 
 MAGIC = b"\x89pykcov\n"
-VERSION = 1
+VERSION = 2  # the newest; a trace is written in the oldest that can hold it
 FIXED = struct.Struct("<8sHHI")
 TRAILER = struct.Struct("<I")
 HEADER_LIMIT = 1 << 28  # bytes of JSON; some millions of places, more than a program has
@@ -53,6 +55,8 @@ class Contents(NamedTuple):
     dropped: int
     probe: str
     sources: Mapping[str, Sequence[str]]
+    comparisons: array[int] = array("Q")  # words of the records
+    operands: bytes = b""
 
 
 class Damage(Exception):
@@ -81,18 +85,25 @@ def _write_to(file: BinaryIO, contents: Contents) -> None:
         crc = zlib.crc32(data, crc)
         file.write(data)
 
-    put(FIXED.pack(MAGIC, VERSION, 0, len(header)))
+    put(FIXED.pack(MAGIC, 2 if contents.comparisons else 1, 0, len(header)))
     put(header)
-    # Level 3: a trace repeats itself so much that more effort gains little.
-    packer = zlib.compressobj(level=3)
-    step = CHUNK // 8
-    for start in range(0, len(contents.pcs), step):
-        words = contents.pcs[start : start + step]
-        if sys.byteorder == "big":
-            words.byteswap()
-        put(packer.compress(words.tobytes()))
-    put(packer.flush())
+    for data in _streams(contents):
+        # Level 3: a trace repeats itself so much that more effort gains little.
+        packer = zlib.compressobj(level=3)
+        step = CHUNK // data.itemsize
+        for start in range(0, len(data), step):
+            part = data[start : start + step]
+            if sys.byteorder == "big":
+                part.byteswap()
+            put(packer.compress(part.tobytes()))
+        put(packer.flush())
     file.write(TRAILER.pack(crc))
+
+
+def _streams(contents: Contents) -> list[array[int]]:
+    if not contents.comparisons:
+        return [contents.pcs]
+    return [contents.pcs, contents.comparisons, array("B", contents.operands)]
 
 
 def _header(contents: Contents) -> dict[str, Any]:
@@ -116,7 +127,11 @@ def _header(contents: Contents) -> dict[str, Any]:
         "strings": list(strings),
         "sections": [list(row) for row in contents.sections],
         "sources": {file: list(versions) for file, versions in contents.sources.items()},
-    }
+    } | (
+        {"comparisons": len(contents.comparisons), "operands": len(contents.operands)}
+        if contents.comparisons
+        else {}
+    )
 
 
 # ----------------------------------------------------------------------------------- reading
@@ -210,7 +225,13 @@ def _read_from(reader: Reader) -> Contents:
         raise Damage("damaged: its header has the wrong length")
     fields = _Fields(header)
     words = fields.count("words")
-    pcs = _words(reader, words)
+    pcs = _array(reader, "Q", words, "PCs")
+    comparisons, operands = array("Q"), b""
+    if version > 1:
+        comparisons = _array(reader, "Q", fields.count("comparisons"), "words of comparisons")
+        operands = _array(reader, "B", fields.count("operands"), "bytes of operands").tobytes()
+        if len(comparisons) % RECORD_WORDS[TRACE_CMP]:
+            raise Damage("damaged: it ends in the middle of a comparison")
     crc = reader.crc
     if reader.exactly(TRAILER.size) != TRAILER.pack(crc):
         raise Damage("damaged: its checksum is wrong")
@@ -223,22 +244,25 @@ def _read_from(reader: Reader) -> Contents:
         fields.count("dropped"),
         fields.text("probe"),
         fields.sources(),
+        comparisons,
+        operands,
     )
 
 
-def _words(reader: Reader, count: int) -> array[int]:
-    pcs = array("Q")
+def _array(reader: Reader, code: str, count: int, what: str) -> array[int]:
+    found: array[int] = array(code)
+    size = found.itemsize
     odd = b""  # a piece may end within a word
-    for piece in reader.decompressed(count * 8):
+    for piece in reader.decompressed(count * size):
         data = odd + piece
-        whole = len(data) // 8 * 8
-        pcs.frombytes(data[:whole])
+        whole = len(data) // size * size
+        found.frombytes(data[:whole])
         odd = data[whole:]
-    if odd or len(pcs) != count:
-        raise Damage(f"damaged: it holds {len(pcs)} PCs and announces {count}")
+    if odd or len(found) != count:
+        raise Damage(f"damaged: it holds {len(found)} {what} and announces {count}")
     if sys.byteorder == "big":
-        pcs.byteswap()
-    return pcs
+        found.byteswap()
+    return found
 
 
 class _Fields:

@@ -99,6 +99,10 @@ class Fd:
     def count(self) -> int:
         return int(self.area[0])
 
+    def records(self) -> list[tuple[int, ...]]:
+        """What the area holds of comparisons: type, arg1, arg2, pc."""
+        return [tuple(self.area[at : at + 4]) for at in range(1, 1 + 4 * self.count, 4)]
+
     def steps(self) -> list[work.Step]:
         """What the area holds, as steps of work.py."""
         words = self.area[1 : 1 + self.count]
@@ -177,17 +181,6 @@ BY_NUMBER = LINUX_IOCTL if KERNEL else IOCTL
 def handle(instance: int) -> int:
     """A handle for handles[]; the kernel takes those of a subsystem only."""
     return pykcov.remote_handle(pykcov.SUBSYSTEM_USB, instance) if KERNEL else instance
-
-
-@functools.cache
-def comparisons() -> str:
-    """What a good call with TRACE_CMP answers: 'ok', or ENOTSUPP while it is not built."""
-
-    def ask() -> str:
-        with DRIVERS[0].opened("S1") as fd:
-            return fd.enable(1)
-
-    return in_thread(ask)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from conformance import marks
 
-FILE = __file__
+FILE: str = __file__
 
 
 class Step(NamedTuple):
@@ -56,6 +56,18 @@ def either(flag: bool) -> str:
     return "no"
 
 
+def equal(value: int) -> bool:
+    return value == 5
+
+
+def differ(text: str) -> bool:
+    return text != "something longer"
+
+
+def compares(value: int = 5, text: str = "") -> bool:
+    return value == 5 or text != "something longer"
+
+
 def fails() -> None:
     try:
         raise KeyError("on purpose")
@@ -86,6 +98,8 @@ def lines_of(function: Callable[..., Any], argument: Any = None) -> list[Step]:
         return [entry, first, *lines_of(one), last, *lines_of(two)]
     if function is loop:  # the head of the loop is reached once more than its body
         return _steps(loop, 1, *(2, 3) * argument, 2, 4)
+    if function is equal:
+        return _steps(equal, 1)
     if function is either:
         return _steps(either, 1, 2 if argument else 3)
     if function is fails:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -222,3 +223,30 @@ def test_threads_that_collect_first_at_the_same_time_take_one_tool_of_the_interp
             [sys.executable, "-c", TOOLS], capture_output=True, text=True, timeout=60, check=True
         )
         assert done.stdout == "1\n", done.stdout + done.stderr
+
+
+SYMBOLIZES_FIRST = """
+import subprocess, sys
+import pykcov
+pykcov.symbolize(0x7079_0000_0000_1000)
+with pykcov.collect(source=["."]) as c:
+    subprocess.run([sys.executable, "child.py"], check=True)
+print(sorted(name.rpartition("/")[2] for name in c.trace.lines()))
+"""
+
+
+def test_who_asks_for_a_place_before_anything_is_collected_has_the_code_map_of_the_others(
+    tmp_path: Path,
+) -> None:
+    """The first device of a namespace removed it from under him, and his PCs were others' there."""
+    (tmp_path / "main.py").write_text(SYMBOLIZES_FIRST)
+    (tmp_path / "child.py").write_text("def f():\n    return 1\nf()\n")
+    done = subprocess.run(
+        [sys.executable, "main.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYKCOV_NAMESPACE": f"first-{os.getpid()}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "['child.py', 'main.py']\n"

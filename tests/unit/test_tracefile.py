@@ -160,7 +160,7 @@ def refused(path: Path, cause: str, number: int = errno.EINVAL) -> None:
         (b"\x89pykcov\r\n\x01\0\0\0\0\0\0\0", "not a pykcov trace"),
         (b"\x89pyk", "it ends early"),
         (b"\x89pykcov\n", "it ends early"),
-        (b"\x89pykcov\n\x02\0\0\0\xff\xff\xff\xff", "written by a newer pykcov (format 2"),
+        (b"\x89pykcov\n\x03\0\0\0\xff\xff\xff\xff", "written by a newer pykcov (format 3"),
         (b"\x89pykcov\n\0\0\0\0\0\0\0\0", "its format version is impossible"),
         (b"\x89pykcov\n\x01\0\0\0\xff\xff\xff\xff" + bytes(100), "it ends early"),
     ],

@@ -14,7 +14,7 @@ __all__ = ["main"]
 FORMATS = ("text", "coverage", "lcov", "xml", "json", "chrome")
 EPILOG = """\
 formats:
-  text      for people: a table of files, or what --missing, --show-source, --tree, --pcs say
+  text      for people: a table of files, or what --missing, --tree, --comparisons and so on say
   coverage  a data file of coverage.py, .coverage by default, with a context for each trace
   lcov      for genhtml and editors
   xml       Cobertura's, for GitLab, Jenkins and others
@@ -66,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
         ("--missing", "coverage.py's table: the statements of each file that were not executed"),
         ("--show-source", "the sources: > is executed, and how often; ! is not (with coverage.py)"),
         ("--tree", "for each task: which function called which, how often, with how many events"),
+        (
+            "--comparisons",
+            "of a trace of --mode cmp: what was compared, constants, then the values seen",
+        ),
         ("--pcs", "one line per event, in order of execution: PC, file:line, function, kind"),
     ):
         name = option[2:].replace("-", "_")

@@ -26,6 +26,7 @@ from types import CodeType, ModuleType
 from typing import NamedTuple, TextIO
 
 from .. import namespace, report, wholefile
+from ..abi import TRACE_CMP, TRACE_PC
 from ..collect import collect
 from ..late import give_way
 from ..probes import compiled
@@ -36,6 +37,7 @@ from ..trace import Trace
 __all__ = ["DEFAULT_OUTPUT", "Target", "execute", "main"]
 
 DEFAULT_OUTPUT = "pykcov.trace"
+MODES = {"pc": TRACE_PC, "cmp": TRACE_CMP}
 
 EPILOG = """\
 SCRIPT is a file, a directory or zip file with a __main__.py, or - for standard input. What follows
@@ -49,6 +51,7 @@ that is 0 but the trace could not be written, it is 2.
 examples:
   pykcov run prog.py --verbose          everything of your own that prog.py executes
   pykcov run --source src,lib -m app    only files below src and lib
+  pykcov run --mode cmp prog.py         what its code compared: pykcov report --comparisons
   pykcov run --handle 0x42 server.py    also sections that other processes annotate with 0x42
 """
 
@@ -70,6 +73,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         options = parser.parse_args(argv)
         target = _target(parser, options)
+        if options.mode == "cmp" and not options.compiled:
+            parser.error(
+                "--mode cmp needs --compiled: the interpreter has no events for comparisons"
+            )
     except SystemExit as stop:  # --help is 0, a mistake is 2
         return int(stop.code or 0)
     try:
@@ -106,9 +113,10 @@ class Recording:
             include=options.include,
             omit=options.omit,
             branch=options.branch,
+            mode=MODES[options.mode],
         )
         if options.compiled:
-            compiled.install(self.collection._scope)
+            compiled.install(self.collection._scope, comparisons=options.mode == "cmp")
         self.open.enter_context(self.collection)
         # At exit the interpreter waits for threads, then calls the atexit handlers from the last to
         # the first: the program's, then this one, then those of pykcov's own modules.
@@ -140,6 +148,8 @@ class Recording:
         report.summary({"": trace}, out, report.Options(root=self.root))
         if not trace:
             _say(out, "nothing that was executed is in scope: see --source and --include")
+        elif trace.comparisons:
+            _say(out, "pykcov report --comparisons shows what was compared")
         if saved:
             _say(out, f"trace written to {shown(self.output, self.root)}")
 
@@ -346,6 +356,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_false",
         dest="compiled",
         help="change no code: let the interpreter's own events record all of it",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="pc",
+        help="pc: lines and entries (default); cmp: which values are compared instead",
     )
     parser.add_argument(
         "--handle",

@@ -30,8 +30,9 @@ FORMATS = {
     "show_source": ("annotated", "write"),
     "tree": ("tree", "write"),
     "difference": ("difference", "write"),
+    "comparisons": ("comparisons", "write"),
 }
-TERMINAL = {"summary", "pcs", "missing", "show_source", "tree", "difference"}
+TERMINAL = {"summary", "pcs", "missing", "show_source", "tree", "difference", "comparisons"}
 
 
 def add_branch(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from _thread import RLock
 
 from .. import _recorder, namespace, registry
+from ..abi import TRACE_CMP, TRACE_PC
 from ..late import load
 from ..registry import Header
 from . import events, scopes
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
 
     from ..scope import Scope
 
-__all__ = ["arm", "bit", "describe", "name", "prepare", "settle", "use_compiled"]
+__all__ = ["arm", "bit", "check", "describe", "name", "prepare", "settle", "use_compiled"]
 
 _UNITS = "pykcov.probes.units"
+_COMPARE = "pykcov.probes.compare"
+_COMPILED = "pykcov.probes.compiled"
 
 _lock = RLock()
 _awake = False
+_traced: set[Scope] = set()
+"""For which events were prepared; comparisons need none."""
 _compiled: Any = None
 """compiled.py, once something is compiled with probes."""
 
@@ -39,36 +44,55 @@ def use_compiled() -> None:
     """Consider compiled probes from now on."""
     global _awake, _compiled
     with _lock:
-        _compiled = load("pykcov.probes.compiled")
+        _compiled = load(_COMPILED)
         _awake = False
 
 
-def bit(scope: Scope, *, branch: bool) -> int:
+def bit(scope: Scope, *, branch: bool, mode: int = TRACE_PC) -> int:
     """Return the bit that stands for a scope in units and sinks.
 
     Raises KcovError ENOSPC if 64 other scopes are in use, EMFILE if sys.monitoring has no room for a tool.
     """
     global _awake
-    if branch and not events.wants_branches():
+    if branch and mode == TRACE_PC and not events.wants_branches():
         with _lock:
             events.want_branches()
             _awake = False
     found = scopes.known(scope)
-    if not found:
+    if not found or (mode == TRACE_PC and scope not in _traced):
         with _lock:
-            # Threads that come first at the same time would each take a tool, and each entry were recorded twice.
-            events.prepare()
+            if mode == TRACE_PC:
+                # Threads that come first at the same time would each take a tool, and each entry were recorded twice.
+                events.prepare()
+                _traced.add(scope)
+                _awake = False
             found = scopes.bit(scope)
-            _awake = False
-        if scope.has_library():
+        if mode == TRACE_PC and scope.has_library():
             prepare()  # not in the middle of what it imports itself
     return found
 
 
-def arm() -> None:
-    """See to it that events come. Must be called after a sink was attached, in its thread."""
+def check(mode: int, scope: Scope) -> None:
+    """Compile what is imported from now on for who begins to collect here; warn if nothing that is there is."""
+    if mode == TRACE_CMP:
+        load(_COMPILED).install(scope, comparisons=True)
+        load(_COMPARE).check(scope)
+
+
+def arm(mode: int, scope: Scope, *, follow: bool = False) -> None:
+    """See to it that events of a mode come. Must be called after a sink was attached, in its thread.
+
+    ``follow``: all that this process does from now on is to be collected, also what it imports.
+    """
     global _awake
-    if not _awake:
+    if mode == TRACE_CMP:
+        if follow:
+            load(_COMPILED).install(scope, comparisons=True)
+        load(_COMPARE).arm(scope)
+        if _compiled is not None:
+            with _lock:
+                _compiled.resolve()
+    elif not _awake:
         with _lock:
             if not _awake:
                 if _compiled is not None:
@@ -98,8 +122,10 @@ def settle() -> None:
             events.disarm()
 
 
-def name() -> str:
+def name(mode: int = TRACE_PC) -> str:
     """Return the names of the probes that are in use."""
+    if mode == TRACE_CMP:
+        return "comparisons"
     if _compiled is None:
         return events.name()
     return f"compiled, {events.name()}" if _has_gaps() else "compiled"

@@ -16,7 +16,9 @@ import sys
 __all__ = ["directory", "load", "store"]
 
 _DIGEST = 32  # bytes
-_RECIPE = ("recipe.py", "insertion.py", "placeholders.py", "sites.py", "source.py", "places.py")
+_RECIPE = (
+    "recipe.py", "insertion.py", "rewrite.py", "placeholders.py", "sites.py", "source.py", "places.py",
+)  # fmt: skip
 
 
 def directory() -> str:

@@ -23,15 +23,16 @@ from .. import _recorder, codemap, probes
 from ..errors import KcovError, warn
 from ..late import find_behind
 from ..scope import Scope
-from . import cache, scopes
+from . import cache, compare, scopes
 from .events import is_generated
 from .placeholders import text_of
 from .recipe import Recipe, compile_file
+from .rewrite import KIND
 from .sites import inner_codes
 
 __all__ = [
     "code_of", "describe", "forget", "has_gaps", "install", "is_probed", "note", "pairs_of",
-    "sleep", "wake", "without_probes",
+    "resolve", "sleep", "wake", "without_probes",
 ]  # fmt: skip
 
 is_probed = _recorder.is_probed
@@ -52,17 +53,21 @@ class _File:
 
 
 _scopes: list[Scope] = []
+_comparing: list[Scope] = []
 _watching = False
-_files: dict[tuple[str, str], _File] = {}
+_files: dict[tuple[str, str, bool], _File] = {}
 _awake = False
+_resolved = -1, -1  # at which version of the scopes, and how many files
 # File names of code that is there, or was, and has no probes.
 _uncompiled: dict[str, None] = {}
 _gaps: tuple[tuple[int, int], bool] = ((-1, -1), False)
 
 
-def install(scope: Scope) -> None:
-    """Compile the modules of a scope with probes from now on."""
+def install(scope: Scope, *, comparisons: bool = False) -> None:
+    """Compile the modules of a scope with probes from now on; with ``comparisons`` also with those of operands."""
     _watch()
+    if comparisons and scope not in _comparing:
+        _comparing.append(scope)
     if not _scopes:
         sys.meta_path.insert(0, _Finder())
     if scope not in _scopes:
@@ -144,11 +149,19 @@ def _note_what_is_there() -> None:
 def wake() -> None:
     """Let all probes record. Must be called with the probes' lock held."""
     global _awake
-    for file in list(_files.values()):
-        _resolve(file)
+    resolve()
     if not _awake:
         _recorder.wake(True)
     _awake = True
+
+
+def resolve() -> None:
+    """Give all files their PCs. Must be called with the probes' lock held."""
+    global _resolved
+    if _resolved != (scopes.version, len(_files)):
+        for file in list(_files.values()):
+            _resolve(file)
+        _resolved = scopes.version, len(_files)
 
 
 def sleep() -> None:
@@ -194,13 +207,13 @@ def code_of(path: str, data: bytes | None = None) -> CodeType | None:
     """
     if not any(scope.contains(path) for scope in _scopes):
         return None
-    return _compile(path, data)
+    return _compile(path, data, any(scope.contains(path) for scope in _comparing))
 
 
-def pairs_of(path: str) -> dict[CodeType, CodeType] | None:
+def pairs_of(path: str, *, comparisons: bool) -> dict[CodeType, CodeType] | None:
     """Return for each code object that a file has without probes the one with them; None if there are none."""
     _watch()
-    probed = _compile(path, None)
+    probed = _compile(path, None, comparisons)
     if probed is None:
         return None
     with open(path, "rb") as file:
@@ -208,44 +221,52 @@ def pairs_of(path: str) -> dict[CodeType, CodeType] | None:
     return dict(zip(inner_codes(plain), inner_codes(probed), strict=True))
 
 
-def _compile(path: str, data: bytes | None) -> CodeType | None:
+def _compile(path: str, data: bytes | None, comparisons: bool) -> CodeType | None:
     optimize = sys.flags.optimize
+    variant = optimize, comparisons
     try:
         status = os.stat(path)
-        found = cache.load(path, status, optimize)
+        found = cache.load(path, status, variant)
         if found is not None:
-            return _assemble(path, Recipe(*marshal.loads(found)))
+            return _assemble(path, Recipe(*marshal.loads(found)), comparisons)
         if data is None:
             with open(path, "rb") as file:
                 data = file.read()
     except OSError:
         return None
-    recipe = compile_file(data, path, optimize=optimize)
+    recipe = compile_file(data, path, optimize=optimize, comparisons=comparisons)
     if recipe is None:
         return None
     # A code object keeps what it was made of once somebody has asked: add_sites() has to be the first.
     kept = marshal.dumps(tuple(recipe))
-    cache.store(path, status, optimize, kept)
-    return _assemble(path, Recipe(*marshal.loads(kept)))
+    cache.store(path, status, variant, kept)
+    return _assemble(path, Recipe(*marshal.loads(kept)), comparisons)
 
 
-def _assemble(path: str, recipe: Recipe) -> CodeType:
+def _assemble(path: str, recipe: Recipe, comparisons: bool) -> CodeType:
     """Put probes in the place of a recipe's placeholders."""
-    file = _files.get((path, recipe.digest))
+    file = _files.get((path, recipe.digest, comparisons))
     if file is None:
         places = _recorder.Places(len(recipe.places))
         probes = {
-            text_of(number): _recorder.Probe(places, *rest)
-            for number, (_, *rest) in enumerate(recipe.probes)
+            text_of(number): _make(probe, places) for number, probe in enumerate(recipe.probes)
         }
-        file = _files[path, recipe.digest] = _File(path, recipe, places, probes)
+        key = path, recipe.digest, comparisons
+        file = _files[key] = _File(path, recipe, places, probes)
+    if comparisons:
+        compare.instrumented(path)
     _recorder.plant(recipe.code, file.probes)
     for code, sites in zip(inner_codes(recipe.code), recipe.sites, strict=True):
         if sites:
             _recorder.add_sites(code, sites)
-    if _awake:
+    if _awake or _recorder.comparing():
         _resolve(file)
     return recipe.code
+
+
+def _make(probe: tuple[Any, ...], places: _recorder.Places) -> object:
+    kind, *rest = probe
+    return compare.make(probe, places) if kind == KIND else _recorder.Probe(places, *rest)
 
 
 class ProbeLoader(SourceFileLoader):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from . import places
 from .insertion import ENTRY, insert
 from .placeholders import Placeholders, number_of, text_of
+from .rewrite import transform
 from .sites import find_sites, inner_codes, with_prologue
 from .source import Source, analyse
 
@@ -41,10 +42,12 @@ class Recipe(NamedTuple):
     """Of each code object, in the order of inner_codes(): what add_sites() takes."""
 
 
-def compile_file(data: bytes, filename: str, *, optimize: int) -> Recipe | None:
+def compile_file(
+    data: bytes, filename: str, *, optimize: int, comparisons: bool = False
+) -> Recipe | None:
     """Compile the text of a file with probes; None if that cannot be: Python itself is to say why.
 
-    Warnings are given as Python gives them.
+    With ``comparisons`` also with those that record operands. Warnings are given as Python gives them.
     """
     try:
         text = _decode(data)
@@ -54,6 +57,8 @@ def compile_file(data: bytes, filename: str, *, optimize: int) -> Recipe | None:
             return None
         placeholders = Placeholders()
         insert(tree, source, placeholders, asserts=optimize <= 0)
+        if comparisons:
+            transform(tree, placeholders)
         code = compile(tree, filename, "exec", dont_inherit=True, optimize=optimize)
         code = _finish(code, placeholders, source)
     except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError, SystemError):

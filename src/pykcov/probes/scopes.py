@@ -29,7 +29,7 @@ def bit(scope: Scope) -> int:
     found = _bits.get(scope)
     if found is None:
         if len(_bits) == _MAX_SCOPES:
-            if _recorder.sinks():
+            if _recorder.sinks() or _recorder.comparing():
                 raise KcovError(
                     ENOSPC, f"{_MAX_SCOPES} different scopes are in use in this process"
                 )

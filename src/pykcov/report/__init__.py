@@ -8,6 +8,7 @@ KcovError, before or after a part was written: who calls writes to a file that i
     missing     coverage.py's table of statements that were not executed
     annotated   the sources, executed lines marked
     tree        who called whom, for each task
+    comparisons constants and values that were compared
     lcov        for genhtml and editors        cobertura   XML, for GitLab, Jenkins and others
     records     JSON                           chrome      a timeline of sections, for Perfetto
     html        one page with all of it
