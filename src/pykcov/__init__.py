@@ -11,6 +11,8 @@ A map of this folder:
     probes      an event becomes a PC                    symbolize   PC -> Location
     instrument  compile modules with probes              inventory   what `pykcov doctor` shows
     trace       the result
+    arcs        from line to line, out of the order      calls       who called whom, likewise
+    tracefile   the file of a Trace                      wholefile   written whole or not at all
     reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
     late        what is imported when it is needed

@@ -772,6 +772,7 @@ static PyTypeObject InheritedType = {
 #include "_remote.h"
 #include "_carry.h"
 #include "_lock.h"
+#include "_tally.h"
 
 /* ------------------------------------------------------------------ quiet */
 
@@ -953,6 +954,7 @@ static PyMethodDef methods[] = {
     {"move", move, METH_VARARGS, NULL},
     {"tell", tell, METH_VARARGS, NULL},
     {"add", add, METH_VARARGS, NULL},
+    {"tally", tally, METH_O, NULL},
     PROBE_METHODS
     COMPILED_METHODS
     {NULL},

@@ -254,6 +254,9 @@ def tell(dropped: Buffer, head: Buffer, left: int, /) -> None:
 def add(words: Buffer, value: int, /) -> None:
     """Add to ``words[0]``, atomically."""
 
+def tally(words: Buffer, /) -> dict[int, int]:
+    """Return how often each word is there, in order of the first occurrence."""
+
 def traced() -> tuple[bool, Any]:
     """3.11: whether ours traces this thread, and what it was put in front of."""
 

@@ -1,18 +1,18 @@
-"""Arcs out of an ordered stream of entries and lines.
+"""Activations, and arcs, out of an ordered stream of entries and lines.
 
-The reconstruction behind ``Trace.arcs()``, which documents its limits.
+The reconstruction behind ``Trace.arcs()``, which documents its limits, and behind calls.py.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from .codemap import Place
 
-__all__ = ["walk"]
+__all__ = ["Activation", "Key", "Stop", "Walk", "find_arcs", "one_liners_of", "stops_of", "walk"]
 
 Key = tuple[str, str]  # file and qualified name of a function
 Arc = tuple[int, int]
@@ -26,7 +26,7 @@ _DEEPEST = 20_000
 _SUSPENDED = 64
 
 
-class _Stop(NamedTuple):
+class Stop(NamedTuple):
     """What one PC means for the walk."""
 
     is_entry: bool
@@ -35,7 +35,7 @@ class _Stop(NamedTuple):
     arcs: set[Arc]  # of its file
 
 
-class _Activation:
+class Activation:
     """One run of one function, as far as the stream shows it."""
 
     __slots__ = ("first", "key", "last")
@@ -47,32 +47,30 @@ class _Activation:
         self.last = None if first is None else -first
 
 
-class _Walk:
+class Walk:
     """The stack of activations of one stream of events."""
 
     def __init__(self, arcs: dict[str, set[Arc]], one_liners: set[Key]) -> None:
         self.arcs = arcs
         self.one_liners = one_liners
-        self.stack: list[_Activation] = []
+        self.stack: list[Activation] = []
         self.depth: Counter[Key] = Counter()  # how many activations of a function are on the stack
-        self.left: dict[Key, list[_Activation]] = {}  # popped: returned, or suspended
+        self.left: dict[Key, list[Activation]] = {}  # popped: returned, or suspended
 
-    def run(self, pcs: array[int], stops: Mapping[int, _Stop]) -> None:
+    def run(self, pcs: array[int], stops: Mapping[int, Stop]) -> None:
         """Go on with these events."""
-        top: _Activation | None = self.stack[-1] if self.stack else None
+        top: Activation | None = self.stack[-1] if self.stack else None
         for pc in pcs:
             stop = stops.get(pc)
             if stop is None:
                 continue
             is_entry, line, key, arcs = stop
             if is_entry:
-                top = _Activation(key, line)
+                top = Activation(key, line)
                 self._push(top)
                 continue
-            # A line has one PC, and so one function, though a lambda on it is another one: the line
-            # on which the newest activation began is that activation's, whatever its function.
-            if top is None or not (top.key is key or (top.first == line and top.key[0] == key[0])):
-                top = self._find(key)
+            if top is None or top.key is not key:
+                top = self._activation_at(top, line, key)
             if top.last is not None:
                 arcs.add((top.last, line))
             top.last = line
@@ -85,7 +83,15 @@ class _Walk:
             for activation in suspended:
                 self._leave(activation)
 
-    def _find(self, key: Key) -> _Activation:
+    def _activation_at(self, top: Activation | None, line: int, key: Key) -> Activation:
+        """Return whose line it is, where ``top`` is the newest activation and of another function."""
+        # A line has one PC, and so one function, though a lambda on it is another one: the line
+        # on which the newest activation began is that activation's, whatever its function.
+        if top is not None and top.first == line and top.key[0] == key[0]:
+            return top
+        return self._find(key)
+
+    def _find(self, key: Key) -> Activation:
         if key in self.one_liners:
             # Not entered just now, so this is the statement around it.
             key = next((outer for outer in _around(key) if self.depth[outer]), key)
@@ -94,11 +100,11 @@ class _Walk:
                 self._pop()
             return self.stack[-1]
         suspended = self.left.get(key)
-        activation = suspended.pop() if suspended else _Activation(key, None)
+        activation = suspended.pop() if suspended else Activation(key, None)
         self._push(activation)
         return activation
 
-    def _push(self, activation: _Activation) -> None:
+    def _push(self, activation: Activation) -> None:
         if len(self.stack) >= _DEEPEST:
             for oldest in self.stack[: _DEEPEST // 2]:
                 self.depth[oldest.key] -= 1
@@ -115,44 +121,62 @@ class _Walk:
         if len(suspended) > _SUSPENDED:
             self._leave(suspended.pop(0))
 
-    def _leave(self, activation: _Activation) -> None:
+    def _leave(self, activation: Activation) -> None:
         if activation.first is not None and activation.last is not None and activation.last > 0:
             self.arcs[activation.key[0]].add((activation.last, -activation.first))
 
 
-def walk(
+def find_arcs(
     pcs: array[int],
     places: Mapping[int, Place],
     sections: Iterable[tuple[int, int, Hashable]],
 ) -> dict[str, set[Arc]]:
-    """Return the arcs of each file.
+    """Return the arcs of each file; ``sections`` as for ``walk``."""
+    stops = stops_of(places)
+    arcs = {stop.key[0]: stop.arcs for stop in stops.values()}
+    one_liners = one_liners_of(stops.values())
+    walk(pcs, sections, stops, lambda _: Walk(arcs, one_liners))
+    return {file: found for file, found in arcs.items() if found}
+
+
+def walk(
+    pcs: array[int],
+    sections: Iterable[tuple[int, int, Hashable]],
+    stops: Mapping[int, Stop],
+    new: Callable[[Hashable], Walk],
+) -> None:
+    """Let a walk of its own, made by ``new(whose)``, run over the events of each outermost section.
 
     ``sections`` are (start, end, whose): indexes into ``pcs``, and the same ``whose`` for all parts
-    of a section that was moved in parts.
+    of a section that was moved in parts; None is what lies in no section.
     """
-    parts = list(_parts(len(pcs), sections))
-    rest = Counter(whose for _, _, whose in parts)
+    cut = list(_parts(len(pcs), sections))
+    rest = Counter(whose for _, _, whose in cut)
+    walks: dict[Hashable, Walk] = {}
+    for start, end, whose in cut:
+        if whose not in walks:
+            walks[whose] = new(whose)
+        walks[whose].run(pcs[start:end], stops)
+        rest[whose] -= 1
+        if not rest[whose]:
+            walks.pop(whose).end()
+
+
+def stops_of(places: Mapping[int, Place]) -> dict[int, Stop]:
+    """Return what the PCs of entries and lines mean for a walk."""
     arcs: dict[str, set[Arc]] = {}
-    stops: dict[int, _Stop] = {}
     keys: dict[Key, Key] = {}  # one object for each key, so that `is` compares them
+    stops = {}
     for pc, place in places.items():
         if place.kind in ("line", "entry"):
             key = place.file, place.function
-            stops[pc] = _Stop(
+            stops[pc] = Stop(
                 place.kind == "entry",
                 place.line,
                 keys.setdefault(key, key),
                 arcs.setdefault(place.file, set()),
             )
-    one_liners = _one_liners(stops.values())
-    walks: dict[Hashable, _Walk] = {}
-    for start, end, whose in parts:
-        current = walks.setdefault(whose, _Walk(arcs, one_liners))
-        current.run(pcs[start:end], stops)
-        rest[whose] -= 1
-        if not rest[whose]:
-            walks.pop(whose).end()
-    return {file: found for file, found in arcs.items() if found}
+    return stops
 
 
 def _parts(
@@ -175,7 +199,7 @@ def _parts(
         yield done, length, None
 
 
-def _one_liners(stops: Iterable[_Stop]) -> set[Key]:
+def one_liners_of(stops: Iterable[Stop]) -> set[Key]:
     """Return the functions of one line in the trace, perhaps part of a statement there."""
     lines: dict[Key, set[int]] = {}
     for stop in stops:

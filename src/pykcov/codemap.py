@@ -12,19 +12,23 @@ import bisect
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from . import namespace
 from .errors import log
 from .namespace import Namespace
 
-__all__ = ["PYTHON_PC_BASE", "CodeMap", "Place", "SourceFile", "get", "place"]
+__all__ = [
+    "NO_TEXT", "PYTHON_PC_BASE", "CodeMap", "Place", "SourceFile", "get", "place", "versions",
+]  # fmt: skip
 
 # No address of a user-space program or of a kernel has these top bits, with 4 or 5 levels of page tables.
 PYTHON_PC_BASE = 0x7079_0000_0000_0000
 _END = 0x707A_0000_0000_0000
 _FIRST = PYTHON_PC_BASE + 0x1000
+# Before the digest of what is no text but a code object.
+NO_TEXT = "code:"
 # How far to skip where a damaged record hides which PCs are taken.
 _SKIP = 1 << 24
 
@@ -47,12 +51,13 @@ class Place(NamedTuple):
 class SourceFile:
     """The PCs of one version of one source file: ``base + n`` is line n."""
 
-    __slots__ = ("_functions", "_starts", "base", "name", "nlines", "places")
+    __slots__ = ("_functions", "_starts", "base", "digest", "name", "nlines", "places")
 
     def __init__(
-        self, name: str, base: int, nlines: int, functions: Sequence[tuple[int, str]]
+        self, name: str, digest: str, base: int, nlines: int, functions: Sequence[tuple[int, str]]
     ) -> None:
         self.name = name
+        self.digest = digest
         self.base = base
         self.nlines = nlines
         self._starts = [line for line, _ in functions]
@@ -138,6 +143,22 @@ class CodeMap:
         kind, function, line, column, end_line, end_column, arm = keys[offset][:7]
         return Place(kind, file.name, line, function, column, end_line, end_column, arm)
 
+    def versions(self, pcs: Iterable[int]) -> dict[str, list[str]]:
+        """Return the digests of the texts that have these PCs, by the names of their files.
+
+        What has no text has no digest.
+        """
+        found: dict[SourceFile, None] = {}
+        for pc in pcs:
+            at = bisect.bisect_right(self._starts, pc) - 1
+            if at >= 0:
+                found[self._ranges[at][1]] = None
+        result: dict[str, list[str]] = {}
+        for file in found:
+            if not file.digest.startswith(NO_TEXT):
+                result.setdefault(file.name, []).append(file.digest)
+        return result
+
     def _append(self, record: dict[str, Any]) -> None:
         """Write one record and take it in. Must be called with the lock held, after _load()."""
         record["b"] = self._next
@@ -187,6 +208,7 @@ class CodeMap:
         if "f" in record:
             file = SourceFile(
                 record["f"],
+                record["d"],
                 base,
                 count - 1,
                 [(int(line), str(function)) for line, function in record["fn"]],
@@ -218,3 +240,8 @@ def get() -> CodeMap:
 def place(pc: int) -> Place | None:
     """Return the place that a Python PC names; None if this namespace does not know it."""
     return get().place(pc)
+
+
+def versions(pcs: Iterable[int]) -> dict[str, list[str]]:
+    """Return the digests of the texts that have these PCs, by the names of their files."""
+    return get().versions(pcs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from . import codemap, probes
+from . import _recorder, codemap, probes
 from .area import RECORD_WORDS, Area, Head
 from .trace import SectionRecord, Trace
 
@@ -36,6 +36,13 @@ def read_records(area: Area, offset: int = 0) -> list[SectionRecord]:
 
 def make_trace(pcs: array[int], sections: Sequence[SectionRecord], dropped: int) -> Trace:
     """Return the Trace of these PCs, with the places that they name."""
-    known = ((pc, codemap.place(pc)) for pc in set(pcs))
+    known = ((pc, codemap.place(pc)) for pc in _recorder.tally(pcs))
     places = {pc: found for pc, found in known if found is not None}
-    return Trace(pcs, places=places, sections=sections, dropped=dropped, probe=probes.name())
+    return Trace(
+        pcs,
+        places=places,
+        sections=sections,
+        dropped=dropped,
+        probe=probes.name(),
+        sources=codemap.versions(places),
+    )

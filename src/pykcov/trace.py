@@ -7,6 +7,7 @@ can be read where the sources, and the namespace that gave the PCs, are gone.
 
 from __future__ import annotations
 
+import itertools
 import os
 from array import array
 from collections import Counter
@@ -14,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, final
 
-from . import tracefile
-from .arcs import walk
-from .codemap import Place
+from . import _recorder, tracefile
+from .arcs import find_arcs
+from .codemap import PYTHON_PC_BASE, Place
 from .symbolize import Location, locate
 
 __all__ = ["FileCount", "SectionRecord", "Trace"]
@@ -56,15 +57,17 @@ class Trace:
     ``pcs`` are the recorded PCs in order, with repeats; ``places`` gives the place of each of them
     that has one; ``sections`` the remote sections, if the device kept a record of them; ``dropped``
     how many events happened and did not fit; ``probe`` which kind of probe was at work ('sys.monitoring',
-    'trace function').
+    'trace function'); ``sources`` which version of each file ran.
 
     ``a | b``, ``a & b`` and ``a - b`` work on the sets of PCs: the result holds each PC once, in
     the order of its first event in ``a`` (then ``b``). It has no sections, and its ``dropped`` is
-    the sum of both, since either loss may have changed it. Two traces are equal if they recorded
-    the same PCs in the same order; compare ``set(a)`` with ``set(b)`` for less.
+    the sum of both, since either loss may have changed it. Places are compared where both traces
+    have them: two namespaces, of two runs say, number the same places differently, and the result
+    has the PCs of ``a``. Two traces are equal if they recorded the same PCs in the same order;
+    compare ``set(a)`` with ``set(b)`` for less.
     """
 
-    __slots__ = ("_distinct", "_dropped", "_pcs", "_places", "_probe", "_sections")
+    __slots__ = ("_counts", "_dropped", "_pcs", "_places", "_probe", "_sections", "_sources")
 
     def __init__(
         self,
@@ -74,13 +77,15 @@ class Trace:
         sections: Sequence[SectionRecord] = (),
         dropped: int = 0,
         probe: str = "",
+        sources: Mapping[str, Iterable[str]] = MappingProxyType({}),
     ) -> None:
         """Copy ``pcs`` (values below 2^64), and of ``places`` the part that these PCs need."""
         self._pcs = array("Q", pcs)
-        self._distinct = frozenset(self._pcs)
+        self._counts = _recorder.tally(self._pcs)
         self._places = MappingProxyType(
-            {pc: place for pc in self._distinct if (place := places.get(pc)) is not None}
+            {pc: place for pc in self._counts if (place := places.get(pc)) is not None}
         )
+        self._sources = MappingProxyType({file: tuple(of) for file, of in sources.items()})
         self._sections = tuple(sections)
         self._dropped = dropped
         self._probe = probe
@@ -89,6 +94,11 @@ class Trace:
     def pcs(self) -> array[int]:
         """The recorded PCs, an ``array('Q')``, in order of execution within each section."""
         return self._pcs
+
+    @property
+    def counts(self) -> Mapping[int, int]:
+        """How often each distinct PC was recorded, in order of the first time."""
+        return MappingProxyType(self._counts)
 
     @property
     def places(self) -> Mapping[int, Place]:
@@ -109,6 +119,14 @@ class Trace:
     def probe(self) -> str:
         """Which kind of probe recorded the events; '' if unknown."""
         return self._probe
+
+    @property
+    def sources(self) -> Mapping[str, tuple[str, ...]]:
+        """Which versions of each file ran: digests of its text, 16 hex digits each.
+
+        More than one if the file was changed meanwhile; files whose text nobody could read are absent.
+        """
+        return self._sources
 
     def symbolize(self, pc: int) -> Location:
         """Do what ``pykcov.symbolize`` does, by this trace's own places."""
@@ -142,7 +160,7 @@ class Trace:
         """
         events: Counter[str] = Counter()
         entries: Counter[str] = Counter()
-        for pc, count in Counter(self._pcs).items():
+        for pc, count in self._counts.items():
             place = self._places.get(pc)
             events[place.file if place else ""] += count
             if place and place.kind == "entry" and place.function != "<module>":
@@ -175,7 +193,7 @@ class Trace:
           dropped, an arc may skip over them.
         """
         parts = ((s.start, s.end, (s.pid, s.tid, s.task, s.began_ns)) for s in self._sections)
-        return walk(self._pcs, self._places, parts)
+        return find_arcs(self._pcs, self._places, parts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trace to ``path``, whole or not at all.
@@ -184,7 +202,9 @@ class Trace:
         """
         tracefile.write(
             path,
-            tracefile.Contents(self._pcs, self._places, self._sections, self._dropped, self._probe),
+            tracefile.Contents(
+                self._pcs, self._places, self._sections, self._dropped, self._probe, self._sources
+            ),
         )
 
     @classmethod
@@ -200,35 +220,55 @@ class Trace:
             sections=[SectionRecord(*row) for row in found.sections],
             dropped=found.dropped,
             probe=found.probe,
+            sources=found.sources,
         )
 
-    def _combine(self, other: Trace, pcs: Iterable[int]) -> Trace:
-        probes = dict.fromkeys(probe for probe in (self._probe, other._probe) if probe)
-        return Trace(
-            pcs,
-            places={**other._places, **self._places},
-            dropped=self._dropped + other._dropped,
-            probe=", ".join(probes),
-        )
+    @classmethod
+    def join(cls, traces: Iterable[Trace]) -> Trace:
+        """Return one trace with all events and sections of these, one trace after the other.
+
+        PCs are those of the first trace that has the place.
+        """
+        every = list(traces)
+        if len(every) == 1:
+            return every[0]
+        numbers = _Numbers()
+        pcs: array[int] = array("Q")
+        sections: list[SectionRecord] = []
+        for trace in every:
+            moved = len(pcs)
+            sections += [
+                s._replace(start=s.start + moved, end=s.end + moved) for s in trace._sections
+            ]
+            changed = numbers.take(trace._places)
+            own = trace._pcs
+            pcs.extend(array("Q", map(changed.get, own, own)) if changed else own)
+        return _together(every, pcs, numbers, sections)
+
+    def _distinct(self, numbers: _Numbers) -> dict[int, None]:
+        changed = numbers.take(self._places)
+        return dict.fromkeys(map(changed.get, self._counts, self._counts))
 
     def __or__(self, other: object) -> Trace:
         if not isinstance(other, Trace):
             return NotImplemented
-        return self._combine(other, dict.fromkeys(self._pcs) | dict.fromkeys(other._pcs))
+        numbers = _Numbers()
+        pcs = self._distinct(numbers) | other._distinct(numbers)
+        return _together((self, other), pcs, numbers)
 
     def __and__(self, other: object) -> Trace:
         if not isinstance(other, Trace):
             return NotImplemented
-        return self._combine(
-            other, (pc for pc in dict.fromkeys(self._pcs) if pc in other._distinct)
-        )
+        numbers = _Numbers()
+        own, others = self._distinct(numbers), other._distinct(numbers)
+        return _together((self, other), (pc for pc in own if pc in others), numbers)
 
     def __sub__(self, other: object) -> Trace:
         if not isinstance(other, Trace):
             return NotImplemented
-        return self._combine(
-            other, (pc for pc in dict.fromkeys(self._pcs) if pc not in other._distinct)
-        )
+        numbers = _Numbers()
+        own, others = self._distinct(numbers), other._distinct(numbers)
+        return _together((self, other), (pc for pc in own if pc not in others), numbers)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Trace):
@@ -236,7 +276,7 @@ class Trace:
         return self._pcs == other._pcs
 
     def __hash__(self) -> int:
-        return hash((len(self._pcs), self._distinct))
+        return hash((len(self._pcs), frozenset(self._counts)))
 
     def __len__(self) -> int:
         return len(self._pcs)
@@ -245,11 +285,64 @@ class Trace:
         return iter(self._pcs)
 
     def __contains__(self, pc: object) -> bool:
-        return pc in self._distinct
+        return pc in self._counts
 
     def __repr__(self) -> str:
         files = len({place.file for place in self._places.values()})
         return (
-            f"<Trace: {len(self._pcs)} events, {len(self._distinct)} distinct, in {files} files; "
+            f"<Trace: {len(self._pcs)} events, {len(self._counts)} distinct, in {files} files; "
             f"{self._dropped} dropped>"
         )
+
+
+class _Numbers:
+    """One PC for each place, whatever it was in the namespaces of several traces."""
+
+    def __init__(self) -> None:
+        self.places: dict[int, Place] = {}
+        self._pcs: dict[Place, list[int]] = {}  # two arms may have all in common that a Place says
+        # As far from what code maps give as Python's PCs go.
+        self._fresh = itertools.count(PYTHON_PC_BASE + (1 << 47))
+
+    def take(self, places: Mapping[int, Place]) -> dict[int, int]:
+        """Take in the places of one more trace; return which of its PCs are another one here."""
+        same = {pc for pc, place in places.items() if self.places.get(pc) == place}
+        taken = set(same)
+        changed: dict[int, int] = {}
+        for pc in places.keys() - same if same else places:
+            place = places[pc]
+            known = next((pc for pc in self._pcs.get(place, ()) if pc not in taken), None)
+            if known is None:
+                known = next(self._fresh) if pc in self.places else pc
+                self._pcs.setdefault(place, []).append(known)
+                self.places[known] = place
+            if known != pc:
+                changed[pc] = known
+            taken.add(known)
+        return changed
+
+
+def _together(
+    traces: Iterable[Trace],
+    pcs: Iterable[int],
+    numbers: _Numbers,
+    sections: Sequence[SectionRecord] = (),
+) -> Trace:
+    """Return the trace with these PCs that has what is not PCs from all of ``traces``."""
+    probes: dict[str, None] = {}
+    sources: dict[str, dict[str, None]] = {}
+    dropped = 0
+    for trace in traces:
+        dropped += trace.dropped
+        if trace.probe:
+            probes[trace.probe] = None
+        for file, versions in trace.sources.items():
+            sources.setdefault(file, {}).update(dict.fromkeys(versions))
+    return Trace(
+        pcs,
+        places=numbers.places,
+        sections=sections,
+        dropped=dropped,
+        probe=", ".join(probes),
+        sources=sources,
+    )

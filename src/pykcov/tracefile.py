@@ -4,7 +4,8 @@
     u16       format version
     u16       0
     u32       length of the header in bytes
-    header    zlib-compressed JSON: counts, dropped, probe, places (as columns), sections
+    header    zlib-compressed JSON: counts, dropped, probe, places (as columns), sections, and for
+              each file the digests of its texts (optional)
     words     one zlib stream of the PCs, u64 each
     u32       CRC-32 of everything before it
 
@@ -17,19 +18,18 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
 import struct
 import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
+from . import wholefile
 from .codemap import Place
 from .errors import KcovError
 
-__all__ = ["VERSION", "Contents", "check_writable", "read", "write"]
+__all__ = ["VERSION", "Contents", "read", "write"]
 
 MAGIC = b"\x89pykcov\n"
 VERSION = 1
@@ -52,6 +52,7 @@ class Contents(NamedTuple):
     sections: Sequence[tuple[Any, ...]]
     dropped: int
     probe: str
+    sources: Mapping[str, Sequence[str]]
 
 
 class Damage(Exception):
@@ -65,24 +66,10 @@ def write(path: str | os.PathLike[str], contents: Contents) -> None:
     """Write ``contents`` to ``path``. After a KcovError (the system's errno) it is as it was."""
     name = os.fsdecode(path)
     try:
-        with _replacing(name) as file:
+        with wholefile.replacing(name) as file:
             _write_to(file, contents)
     except OSError as error:
-        raise _failed("save", name, error) from error
-
-
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Find out whether ``write`` can work at all, before work depends on it. KcovError if not."""
-    name = os.fsdecode(path)
-    try:
-        if os.path.isdir(name):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if os.path.exists(name) and not os.path.isfile(name):
-            return  # a pipe or a device
-        with _temporary(os.path.realpath(name)) as (_, temporary):
-            os.unlink(temporary)
-    except OSError as error:
-        raise _failed("save", name, error) from error
+        raise wholefile.failed("Trace.save", name, error) from error
 
 
 def _write_to(file: BinaryIO, contents: Contents) -> None:
@@ -128,44 +115,8 @@ def _header(contents: Contents) -> dict[str, Any]:
         "places": columns,
         "strings": list(strings),
         "sections": [list(row) for row in contents.sections],
+        "sources": {file: list(versions) for file, versions in contents.sources.items()},
     }
-
-
-@contextmanager
-def _replacing(name: str) -> Iterator[BinaryIO]:
-    """Give a file that takes the place of ``name`` when all went well.
-
-    A pipe or a device is never replaced, but written to.
-    """
-    if os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name):
-        with open(name, "wb") as file:
-            yield file
-        return
-    target = os.path.realpath(name)  # a link stays a link
-    with _temporary(target) as (descriptor, temporary):
-        with open(descriptor, "wb", closefd=False) as file:
-            yield file
-        if os.path.exists(target):
-            os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode))
-        os.replace(temporary, target)
-
-
-@contextmanager
-def _temporary(target: str) -> Iterator[tuple[int, str]]:
-    """Make a new file beside ``target``, as the umask has it; removed unless it was renamed."""
-    temporary = f"{target}.{os.urandom(4).hex()}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        yield descriptor, temporary
-    finally:
-        os.close(descriptor)
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-
-
-def _failed(call: str, name: str, error: OSError) -> KcovError:
-    number = error.errno or errno.EIO
-    return KcovError(number, f"Trace.{call}: {name}: {error.strerror or os.strerror(number)}")
 
 
 # ----------------------------------------------------------------------------------- reading
@@ -183,7 +134,7 @@ def read(path: str | os.PathLike[str]) -> Contents:
     except Damage as damage:
         raise KcovError(errno.EINVAL, f"Trace.load: {name}: {damage}") from None
     except OSError as error:
-        raise _failed("load", name, error) from error
+        raise wholefile.failed("Trace.load", name, error) from error
 
 
 class Reader:
@@ -266,7 +217,12 @@ def _read_from(reader: Reader) -> Contents:
     if reader.peek():
         raise Damage("damaged: something follows its end")
     return Contents(
-        pcs, fields.places(), fields.sections(words), fields.count("dropped"), fields.text("probe")
+        pcs,
+        fields.places(),
+        fields.sections(words),
+        fields.count("dropped"),
+        fields.text("probe"),
+        fields.sources(),
     )
 
 
@@ -355,3 +311,12 @@ class _Fields:
             if not 0 <= row[5] <= row[6] <= words:
                 raise Damage("damaged: a section in its header lies outside of its PCs")
         return rows
+
+    def sources(self) -> dict[str, list[str]]:
+        if "sources" not in self.fields:  # the first ones of format 1 had none
+            return {}
+        sources: dict[str, list[str]] = self.of_type("sources", dict)
+        for versions in sources.values():
+            if type(versions) is not list or any(type(text) is not str for text in versions):
+                raise Damage("damaged: an entry of 'sources' in its header is no list of texts")
+        return sources

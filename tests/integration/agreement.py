@@ -1,14 +1,17 @@
-"""Runs a package's own test suite under pykcov or under coverage.py and prints the lines that were executed.
+"""Runs a package's own test suite under pykcov or under coverage.py and writes a data file of coverage.py.
 
-python agreement.py pykcov|coverage PACKAGE TESTS
+python agreement.py pykcov|coverage PACKAGE TESTS lines|arcs FILE
+
+Everything is in the context "suite", and only of this process: coverage.py does not follow the programs that a
+suite starts.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import sys
+from array import array
 from pathlib import Path
 
 import pytest
@@ -22,41 +25,49 @@ def suite(tests: str) -> None:
     assert status == 0, status
 
 
-def under_pykcov(package: str, tests: str) -> dict[str, list[int]]:
+def under_pykcov(package: str, tests: str, *, arcs: bool, file: str) -> None:
     import pykcov
+    from pykcov.report import coveragepy
 
     with pykcov.collect(source=[package]) as collection:
         suite(tests)
     trace = collection.trace
     assert trace.dropped == 0
-    # Of this process: coverage.py does not follow the programs that a suite starts.
-    own = {pc for s in trace.sections if s.pid == os.getpid() for pc in trace.pcs[s.start : s.end]}
-    found: dict[str, set[int]] = {}
-    for place in map(trace.symbolize, own):
-        if place.kind == "line":
-            found.setdefault(place.file, set()).add(place.line)
-    return {file: sorted(lines) for file, lines in found.items()}
+    coveragepy.write(file, {"suite": own(trace)}, arcs=arcs)
 
 
-def under_coverage(package: str, tests: str) -> dict[str, list[int]]:
+def own(trace):
+    """The part of a trace that this process recorded."""
+    import pykcov
+
+    pcs = array("Q")
+    sections = []
+    for section in trace.sections:
+        if section.pid == os.getpid():
+            start = len(pcs)
+            pcs.extend(trace.pcs[section.start : section.end])
+            sections.append(section._replace(start=start, end=len(pcs)))
+    return pykcov.Trace(pcs, places=trace.places, sections=sections)
+
+
+def under_coverage(package: str, tests: str, *, arcs: bool, file: str) -> None:
     import coverage
 
-    cov = coverage.Coverage(source=[package], config_file=False, data_file=None, messages=False)
-    # Its exclusions are wishes about the report; what was executed is the question here.
-    cov.clear_exclude()
+    cov = coverage.Coverage(
+        source=[package],
+        config_file=False,
+        data_file=file,
+        branch=arcs,
+        context="suite",
+        messages=False,
+    )
     cov.start()
     suite(tests)
     cov.stop()
-    found = {}
-    for file in cov.get_data().measured_files():
-        _, statements, _, missing, _ = cov.analysis2(file)
-        executed = sorted(set(statements) - set(missing))
-        if executed:
-            found[file] = executed
-    return found
+    cov.save()
 
 
 if __name__ == "__main__":
-    tool, package, tests = sys.argv[1:4]
-    lines = {"pykcov": under_pykcov, "coverage": under_coverage}[tool](package, tests)
-    Path(sys.argv[4]).write_text(json.dumps(lines))
+    tool, package, tests, what, file = sys.argv[1:]
+    run = {"pykcov": under_pykcov, "coverage": under_coverage}[tool]
+    run(package, tests, arcs=what == "arcs", file=file)

@@ -276,7 +276,7 @@ def test_the_trace_survives_what_a_program_does_to_the_interpreter(tmp_path: Pat
         (["run", "--handle", "-1", "prog.py"], "handle"),
         (["run", "--handle", "0x10000000000000000", "prog.py"], "invalid handle value"),
         (["run", "--no-such-option", "prog.py"], "pykcov run: error:"),
-        (["report", "a", "b"], "pykcov report: error:"),
+        (["report", "--format", "nothing"], "pykcov report: error:"),
         (["report", "none.trace"], "pykcov: Trace.load: none.trace: No such file or directory"),
         (["report", "/etc/passwd"], "pykcov: Trace.load: /etc/passwd: not a pykcov trace"),
         (["report", "."], "pykcov: Trace.load: .: Is a directory"),

@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import pty
 import re
 import sys
-from collections.abc import Callable
 
 import pytest
 
 from pykcov import Trace, report
 from pykcov.codemap import PYTHON_PC_BASE, Place
+from pykcov.report.options import Options, Report
 from pykcov.report.text import plain
+from unit.reports import screen_of, text_of
 
 BASE = PYTHON_PC_BASE + 0x1000
 PLACES = {
@@ -28,21 +25,12 @@ TRACE = Trace(
     places=PLACES,
     dropped=3,
 )
-
-
-def text_of(
-    write: Callable[..., None], trace: Trace, root: str = "/", encoding: str = "utf-8"
-) -> str:
-    buffer = io.BytesIO()
-    out = io.TextIOWrapper(buffer, encoding=encoding, newline="\n")
-    write(trace, out, root=root)
-    out.flush()
-    return buffer.getvalue().decode(encoding)
+SRC = Options(root="/src")
 
 
 def test_the_summary_in_a_pipe_is_plain_aligned_columns() -> None:
     assert (
-        text_of(report.summary, TRACE, "/src")
+        text_of(report.summary, TRACE, SRC)
         == """\
 file            lines  functions  events
 --------------  -----  ---------  ------
@@ -70,7 +58,7 @@ dropped                                0
 
 def test_pcs_are_printed_in_order_of_execution_with_repeats() -> None:
     assert (
-        text_of(report.pcs, TRACE, "/src")
+        text_of(report.pcs, TRACE, SRC)
         == """\
 0x7079000000001000  app/main.py:1  <module>  entry
 0x7079000000001001  app/main.py:1  <module>  line
@@ -90,7 +78,7 @@ def test_pcs_of_a_long_trace_are_all_there() -> None:
     assert [int(row.split()[0], 16) for row in printed] == list(trace)
 
 
-def named(file: str, function: str = "f") -> Trace:
+def trace_in(file: str, function: str = "f") -> Trace:
     return Trace(
         [BASE, BASE + 1],
         places={
@@ -101,8 +89,8 @@ def named(file: str, function: str = "f") -> Trace:
 
 
 @pytest.mark.parametrize("write", [report.summary, report.pcs])
-def test_names_cannot_command_the_terminal(write: Callable[..., None]) -> None:
-    text = text_of(write, named("/x\x1b[2J\n\r\x07.py", "f\x1b]0;title\x07"))
+def test_names_cannot_command_the_terminal(write: Report) -> None:
+    text = text_of(write, trace_in("/x\x1b[2J\n\r\x07.py", "f\x1b]0;title\x07"))
     assert "\x1b" not in text
     assert "\r" not in text
     assert "\x07" not in text
@@ -110,9 +98,9 @@ def test_names_cannot_command_the_terminal(write: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("write", [report.summary, report.pcs])
-def test_names_that_the_stream_cannot_encode_are_escaped(write: Callable[..., None]) -> None:
-    assert r"/h\xe9\u732b.py" in text_of(write, named("/hé猫.py"), "/src", "ascii")
-    assert r"/x\udcff.py" in text_of(write, named("/x\udcff.py"), "/src")
+def test_names_that_the_stream_cannot_encode_are_escaped(write: Report) -> None:
+    assert r"/h\xe9\u732b.py" in text_of(write, trace_in("/hé猫.py"), SRC, "ascii")
+    assert r"/x\udcff.py" in text_of(write, trace_in("/x\udcff.py"), SRC)
 
 
 def test_wide_characters_take_two_columns() -> None:
@@ -121,20 +109,12 @@ def test_wide_characters_take_two_columns() -> None:
 
 
 def test_a_file_below_the_root_is_shown_relative_and_its_namesake_is_not() -> None:
-    assert "\nlib.py " in text_of(report.summary, TRACE, "/src")
-    assert "\n/src/lib.py " in text_of(report.summary, TRACE, "/sr")
+    assert "\nlib.py " in text_of(report.summary, TRACE, SRC)
+    assert "\n/src/lib.py " in text_of(report.summary, TRACE, Options(root="/sr"))
 
 
 def on_a_terminal(trace: Trace) -> str:
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as out:
-        assert out.isatty()
-        report.summary(trace, out, root="/src")
-    screen = b""
-    with contextlib.suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
-        while data := terminal.read(4096):  # EIO is the end, after all that was written
-            screen += data
-    return screen.decode().replace("\r\n", "\n")
+    return screen_of(report.summary, trace, SRC)
 
 
 def test_a_terminal_gets_a_table_with_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +141,7 @@ def test_a_long_name_is_folded_to_the_width_of_the_terminal(
     pytest.importorskip("rich")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "50")
-    screen = on_a_terminal(named("/src/" + "long_name/" * 10 + "[bold]x.py"))
+    screen = on_a_terminal(trace_in("/src/" + "long_name/" * 10 + "[bold]x.py"))
     screen = re.sub(r"\x1b\[[0-9;]*m", "", screen)
     assert max(map(len, screen.splitlines())) <= 50
     first = re.sub(r"[0-9\s]", "", screen.split("─")[-1].split("total")[0])
@@ -171,4 +151,4 @@ def test_a_long_name_is_folded_to_the_width_of_the_terminal(
 def test_without_rich_a_terminal_gets_the_plain_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rich", None)
     screen = on_a_terminal(TRACE)
-    assert screen == text_of(report.summary, TRACE, "/src")
+    assert screen == text_of(report.summary, TRACE, SRC)

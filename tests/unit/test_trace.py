@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import tracemalloc
 from array import array
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pykcov
 from pykcov import Location, Trace, symbolize
+from pykcov._recorder import tally
 from pykcov.codemap import PYTHON_PC_BASE
+from pykcov.probes.source import digest
 from pykcov.trace import FileCount
 from unit.traces import BASE, SMALL, A, B, entry, line, trace_of
 
@@ -47,7 +53,9 @@ def test_a_trace_carries_what_it_was_given_and_only_the_places_it_needs() -> Non
     assert (trace.sections, trace.dropped, trace.probe) == ((), 3, "events")
 
 
-@pytest.mark.parametrize("name", ["pcs", "places", "sections", "dropped", "probe", "anything"])
+@pytest.mark.parametrize(
+    "name", ["pcs", "places", "sections", "dropped", "probe", "sources", "anything"]
+)
 def test_a_trace_cannot_be_changed(name: str) -> None:
     with pytest.raises(AttributeError):
         setattr(SMALL, name, 1)
@@ -98,6 +106,89 @@ def test_set_operations_are_those_of_the_sets_of_pcs(left: list[int], right: lis
     assert set(a | b) == set(left) | set(right)
     assert set(a & b) == set(left) & set(right)
     assert set(a - b) == set(left) - set(right)
+
+
+# Of two runs, each with a namespace of its own: they number the places in the order in which they meet them.
+RUN_1 = trace_of(line(1), line(2), line(3, file=B))
+RUN_2 = trace_of(line(2), line(1), line(7, file=B), line(1))
+
+
+def test_set_operations_of_traces_of_two_runs_compare_places() -> None:
+    assert (RUN_1 - RUN_2).lines() == {B: {3}}
+    assert (RUN_2 - RUN_1).lines() == {B: {7}}
+    assert (RUN_1 & RUN_2).lines() == {A: {1, 2}}
+    assert (RUN_1 | RUN_2).lines() == {A: {1, 2}, B: {3, 7}}
+    assert len(RUN_1 | RUN_2) == 4
+    assert list(RUN_1 & RUN_2) == list(RUN_1)[:2]
+
+
+def test_set_operations_keep_apart_what_one_trace_keeps_apart() -> None:
+    twins = Trace([BASE, BASE + 1], places={BASE: line(1), BASE + 1: line(1)})
+    elsewhere = Trace([BASE + 5, BASE + 6], places={BASE + 5: line(1), BASE + 6: line(1)})
+    assert list(twins | twins) == list(twins & twins) == list(twins | elsewhere) == list(twins)
+    assert not elsewhere - twins
+
+
+def test_a_join_has_all_events_and_sections_of_its_traces_one_after_the_other() -> None:
+    joined = Trace.join([RUN_1, SMALL, RUN_2])
+    assert [joined.places[pc] for pc in joined if pc in joined.places] == [
+        trace.places[pc] for trace in (RUN_1, SMALL, RUN_2) for pc in trace if pc in trace.places
+    ]
+    assert len(joined) == len(RUN_1) + len(SMALL) + len(RUN_2)
+    [section] = joined.sections
+    assert (section.start, section.end) == (3, 5)
+    assert (joined.dropped, joined.probe) == (3, "events")
+    assert Trace.join([SMALL]) is SMALL
+    assert not Trace.join([])
+
+
+def test_the_versions_of_a_source_are_those_of_all_traces() -> None:
+    one = Trace([1], places={}, sources={A: ["1" * 16], B: ["2" * 16]})
+    two = Trace([1], places={}, sources={A: ["3" * 16, "1" * 16]})
+    for result in (one | two, one & two, one - two, Trace.join([one, two])):
+        assert result.sources == {A: ("1" * 16, "3" * 16), B: ("2" * 16,)}
+
+
+def test_a_trace_knows_which_version_of_a_source_ran(tmp_path: Path) -> None:
+    path = tmp_path / "versioned.py"
+    versions = []
+    for text in ("x = 1\n", "x = 2\n"):
+        path.write_text(text)
+        with pykcov.collect(source=[str(tmp_path)]) as c:
+            exec(compile(text, str(path), "exec"))
+        [(file, [version])] = c.trace.sources.items()
+        assert file == str(path)
+        assert version == digest(text)
+        versions.append(version)
+    assert len(set(versions)) == 2
+
+
+def test_what_has_no_text_has_no_version() -> None:
+    with pykcov.collect() as c:
+        exec(compile("x = 1", "no such file", "exec"))
+    assert "no such file" in c.trace.lines()
+    assert "no such file" not in c.trace.sources
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5)))
+def test_the_tally_of_words_is_that_of_a_counter(words: list[int]) -> None:
+    assert list(tally(array("Q", words)).items()) == list(Counter(words).items())
+
+
+def test_the_tally_of_very_many_words_is_that_of_a_counter() -> None:
+    words = [i * i % 4093 << 40 | i % 700 for i in range(100_000)]
+    assert tally(array("Q", words)) == Counter(words)
+
+
+def test_a_trace_takes_no_memory_for_each_event_but_its_words() -> None:
+    pcs = array("Q", range(BASE, BASE + 1000)) * 1000
+    places = {pc: line(pc - BASE) for pc in pcs[:1000]}
+    tracemalloc.start()
+    trace = Trace(pcs, places=places)
+    assert sum(count.events for count in trace.files().values()) == len(pcs)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.2 * 8 * len(pcs)
 
 
 def test_traces_are_equal_if_the_same_happened_in_the_same_order() -> None:

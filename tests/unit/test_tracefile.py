@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykcov import KcovError, Trace, tracefile
+from pykcov import KcovError, Trace, tracefile, wholefile
 from pykcov.codemap import Place
 from pykcov.trace import SectionRecord
 from unit.traces import BASE, SECTIONS, SMALL, A, line, trace_of
@@ -32,6 +32,7 @@ def test_a_loaded_trace_is_the_saved_one(tmp_path: Path) -> None:
     assert again.places == SMALL.places
     assert (again.sections, again.dropped, again.probe) == (tuple(SECTIONS), 3, "events")
     assert again.arcs() == SMALL.arcs()
+    assert again.sources == SMALL.sources == {A: ("0123456789abcdef",)}
 
 
 U64 = st.integers(0, 2**64 - 1)
@@ -121,7 +122,10 @@ def test_save_writes_into_a_device_and_does_not_replace_it() -> None:
     ("path", "number"), [("no/such/directory/x", errno.ENOENT), (".", errno.EISDIR)]
 )
 def test_save_and_its_check_name_the_call_the_file_and_the_cause(path: str, number: int) -> None:
-    calls: list[Callable[[str], None]] = [SMALL.save, tracefile.check_writable]
+    calls: list[Callable[[str], None]] = [
+        SMALL.save,
+        lambda path: wholefile.check_writable(path, "Trace.save"),
+    ]
     for call in calls:
         with pytest.raises(KcovError) as caught:
             call(path)
@@ -130,7 +134,7 @@ def test_save_and_its_check_name_the_call_the_file_and_the_cause(path: str, numb
 
 
 def test_the_check_before_a_save_leaves_nothing_behind(tmp_path: Path) -> None:
-    tracefile.check_writable(tmp_path / "x")
+    wholefile.check_writable(str(tmp_path / "x"), "Trace.save")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -218,7 +222,9 @@ WORD = struct.pack("<Q", 7)
 def test_the_forger_can_also_make_a_good_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(forged(GOOD, WORD))
-    assert Trace.load(path).lines() == {A: {3}}
+    trace = Trace.load(path)
+    assert trace.lines() == {A: {3}}
+    assert trace.sources == {}  # the first files of this format did not know them
 
 
 COLUMNS = GOOD["places"]
@@ -237,7 +243,8 @@ COLUMNS = GOOD["places"]
         {"places": [*COLUMNS[:2], [True], *COLUMNS[3:]]}, {"sections": [1]},
         {"sections": {}}, {"sections": [[1] * 8]}, {"sections": [[1] * 9]},
         {"sections": [[1, 1, 1, "w", 1, 0, 2, 1, 1]]},
-        {"sections": [[1, 1, 1, "w", 1, 1, 0, 1, 1]]},
+        {"sections": [[1, 1, 1, "w", 1, 1, 0, 1, 1]]}, {"sources": []}, {"sources": {"f": "x"}},
+        {"sources": {"f": [1]}},
     ],
 )  # fmt: skip
 def test_a_header_with_a_wrong_value_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:

@@ -32,5 +32,5 @@ SECTIONS = [SectionRecord(0x42, 10, 11, "worker-1", 7, 0, 2, 1000, 2000)]
 SMALL = trace_of(
     entry(1, "<module>"), line(1), line(5), entry(1, "f"), line(2, "f"), line(2, "f"),
     line(3, "g", B), None, Place("arm", A, 5, "<module>", 3, 5, 9, "true"),
-    sections=SECTIONS, dropped=3, probe="events",
+    sections=SECTIONS, dropped=3, probe="events", sources={A: ["0123456789abcdef"]},
 )  # fmt: skip

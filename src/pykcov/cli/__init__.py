@@ -14,11 +14,13 @@ from ..errors import KcovError
 
 __all__ = ["main"]
 
-COMMANDS = ("run", "report", "ls", "doctor")
+COMMANDS = ("run", "report", "diff", "html", "ls", "doctor")
 
 HELP = """\
 usage: pykcov run [options] (SCRIPT | -m MODULE) [ARGS...]
-       pykcov report [--pcs] [FILE]
+       pykcov report [--format FORMAT] [options] [FILE...]
+       pykcov diff [options] A B
+       pykcov html [-o FILE] [FILE...]
        pykcov ls [--sections] [--watch [SECONDS]]
        pykcov doctor [--clean]
 
@@ -26,7 +28,9 @@ pykcov records which lines of a Python program were executed, in order: by the w
 thread or asyncio task, or by one request and whatever threads work for it.
 
   run      run a program as `python` would, write its trace and print a summary
-  report   print the summary of a trace again, or its PCs in order of execution
+  report   print what traces hold, or write it for coverage.py, lcov, Cobertura, Perfetto, as JSON
+  diff     print what one trace executed that another one did not
+  html     write one page: sources, and which line was executed for which handle, by which thread
   ls       show the devices that are open now: owner, handles, open sections, fill, drops
   doctor   say which probe is in use and why, what devices are open, and what is stale
 
@@ -39,6 +43,8 @@ examples:
                                         only files below src, with the arms that branches take
   pykcov report one.trace               the table of files
   pykcov report one.trace --pcs | head  the first PCs, where they are in the source, in order
+  pykcov report one.trace two.trace --format coverage
+                                        a .coverage with a context for each of them
   pykcov ls --watch                     the devices of all processes, every 2 seconds
 """
 

@@ -25,7 +25,7 @@ from importlib.machinery import (
 from types import CodeType, ModuleType
 from typing import NamedTuple, TextIO
 
-from .. import namespace, report, tracefile
+from .. import namespace, report, wholefile
 from ..collect import collect
 from ..late import give_way
 from ..probes import compiled
@@ -98,7 +98,7 @@ class Recording:
         self.errors = sys.stderr
         self.process = os.getpid()
         self.status = 1
-        tracefile.check_writable(self.output)
+        wholefile.check_writable(self.output, "Trace.save")
         self.open = contextlib.ExitStack()
         self.collection = collect(
             options.handle,
@@ -137,7 +137,7 @@ class Recording:
 
     def _summarize(self, trace: Trace, out: TextIO, *, saved: bool) -> None:
         out.write("\n")
-        report.summary(trace, out, root=self.root)
+        report.summary({"": trace}, out, report.Options(root=self.root))
         if not trace:
             _say(out, "nothing that was executed is in scope: see --source and --include")
         if saved:

@@ -68,32 +68,38 @@ class Source:
 
 
 def read_source(filename: str, *, branch: bool = False) -> Source | None:
-    """Read and analyse the source of `co_filename`; None if it cannot be read, or is not Python.
+    """Read and analyse the source of `co_filename`; None if it cannot be read, or is not Python."""
+    text = read_text(filename)
+    return None if text is None else analyse(text, branch=branch)
+
+
+def read_text(filename: str) -> str | None:
+    """Return the source of `co_filename`; None if it cannot be read.
 
     What has no file, like `<doctest ...>` or a cell of IPython, is looked up in `linecache`.
     """
-    text = ""
     try:
         # Not a pipe, for one: what the program reads from it is gone.
         if stat.S_ISREG(os.stat(filename).st_mode):
             with tokenize.open(filename) as file:
-                text = file.read()
-        else:
-            return None
+                return file.read()
+        return None
     except (OSError, SyntaxError, ValueError, LookupError):
         # ValueError: undecodable, or a name with a null character.
         try:
-            text = "".join(linecache.getlines(filename))
+            return "".join(linecache.getlines(filename)) or None
         except Exception:  # an import hook's loader; nothing of it is for the program to see
             return None
-        if not text:
-            return None
-    return analyse(text, branch=branch)
+
+
+def digest(text: str) -> str:
+    """Return the 16 hex digits by which this version of a source is known."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def analyse(text: str, *, branch: bool = False) -> Source | None:
     """Analyse the text of a module; None if it is not Python. With `branch` also its decisions."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    version = digest(text)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     tree = _parse(_without_unknown_escapes(text))
@@ -102,7 +108,7 @@ def analyse(text: str, *, branch: bool = False) -> Source | None:
     walk = _Walk(text)
     walk.module(tree)
     return Source(
-        digest,
+        version,
         text.count("\n") + (not text.endswith("\n")),
         walk.first,
         frozenset(walk.docstrings),

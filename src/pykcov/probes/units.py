@@ -99,7 +99,7 @@ def _source_file(
     if source is None:
         # No text: the code object itself is the source.
         lines = [line for _, _, line in code.co_lines() if line] or [code.co_firstlineno]
-        digest = places.content_digest(code)
+        digest = codemap.NO_TEXT + places.content_digest(code)
         return codemap.get().file(filename, digest, max(*lines, *table), [(0, code.co_qualname)])
     if os.path.exists(filename):
         filename = os.path.abspath(filename)

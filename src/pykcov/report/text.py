@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, TextIO
+
+from ..trace import Trace
+from .options import DEFAULT, Options, Traces
 
 if TYPE_CHECKING:
     from ..symbolize import Location
-    from ..trace import Trace
 
-__all__ = ["pcs", "plain", "printable", "summary"]
+__all__ = ["encodable", "pcs", "plain", "printable", "shown", "styled", "summary"]
 
 BATCH = 4096  # lines joined into one write
 
 
-def summary(trace: Trace, out: TextIO, *, root: str | None = None) -> None:
+def summary(traces: Traces, out: TextIO, options: Options = DEFAULT) -> None:
     """Write the table of files: distinct lines, functions entered, events; what was dropped."""
+    trace = Trace.join(traces.values())
     files = trace.files()
     body = [
-        (shown(file, root), str(count.lines), str(count.functions), str(count.events))
+        (shown(file, options.root), str(count.lines), str(count.functions), str(count.events))
         for file, count in files.items()
     ]
     total = [sum(column) for column in zip(*files.values(), strict=True)] or [0, 0, 0]
@@ -39,13 +42,14 @@ def summary(trace: Trace, out: TextIO, *, root: str | None = None) -> None:
             out.write(encodable(line, out) + "\n")
 
 
-def pcs(trace: Trace, out: TextIO, *, root: str | None = None) -> None:
+def pcs(traces: Traces, out: TextIO, options: Options = DEFAULT) -> None:
     """Write one line per event in order of execution: PC, file:line, function, kind."""
+    trace = Trace.join(traces.values())
     lines: dict[int, str] = {}
     for start in range(0, len(trace), BATCH):
         batch = trace.pcs[start : start + BATCH]
         for pc in set(batch).difference(lines):
-            lines[pc] = encodable(_event(trace.symbolize(pc), root), out)
+            lines[pc] = encodable(_event(trace.symbolize(pc), options.root), out)
         out.write("".join([lines[pc] for pc in batch]))
 
 
@@ -84,6 +88,20 @@ def encodable(text: str, out: TextIO) -> str:
     """Escape what the stream's encoding has no way to write."""
     encoding = getattr(out, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def styled(out: TextIO) -> Callable[[str, str], None]:
+    """Return what writes a line in a style: with ``rich``, where a person looks and it is there."""
+    if out.isatty():
+        try:
+            from rich.console import Console
+            from rich.text import Text
+        except ImportError:
+            pass
+        else:
+            console = Console(file=out, highlight=False, soft_wrap=True)
+            return lambda style, text: console.print(Text(encodable(text, out), style=style))
+    return lambda style, text: print(encodable(text, out), file=out)
 
 
 def plain(rows: Sequence[Sequence[str] | None], left: Container[int] = (0,)) -> list[str]:

@@ -1,0 +1,39 @@
+"""``pykcov html``: one page with the sources, and who executed which line for which handle."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ..report.options import Options
+from . import writing
+from .run import DEFAULT_OUTPUT
+
+__all__ = ["main"]
+
+PAGE = "pykcov.html"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Return 0, or 2 for wrong usage; KcovError as ``pykcov report``."""
+    parser = argparse.ArgumentParser(
+        "pykcov html",
+        description="Write one page that shows the sources of traces: which lines were executed, "
+        "and for each line in which trace, for which handle, by which thread of which process. A "
+        "browser opens it from the disk; it needs no other file and no network.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", nargs="*", metavar="FILE", help=f"default: {DEFAULT_OUTPUT}")
+    writing.add_output(parser, PAGE)
+    writing.add_ignore_errors(parser)
+    try:
+        asked = parser.parse_args(argv)
+    except SystemExit as stop:  # --help is 0, a mistake is 2
+        return int(stop.code or 0)
+    output = asked.output or PAGE
+    traces = writing.collections(asked.file or [DEFAULT_OUTPUT])
+    writing.write("html", traces, output, Options(ignore_errors=asked.ignore_errors))
+    if output != "-":
+        print(f"page written to {output}", file=sys.stderr)
+    return 0

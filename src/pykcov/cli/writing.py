@@ -1,0 +1,117 @@
+"""What the commands that make reports have in common: traces, formats, and where a report goes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from .. import wholefile
+from ..errors import KcovError
+from ..report.options import Options, Report, Traces
+from ..trace import Trace
+
+__all__ = ["add_branch", "add_ignore_errors", "add_output", "collections", "write"]
+
+# The module of a format, and its function.
+FORMATS = {
+    "lcov": ("lcov", "write"),
+    "xml": ("cobertura", "write"),
+    "json": ("records", "write"),
+    "chrome": ("chrome", "write"),
+    "html": ("html", "write"),
+    "summary": ("text", "summary"),
+    "pcs": ("text", "pcs"),
+    "missing": ("missing", "write"),
+    "show_source": ("annotated", "write"),
+    "tree": ("tree", "write"),
+    "difference": ("difference", "write"),
+}
+TERMINAL = {"summary", "pcs", "missing", "show_source", "tree", "difference"}
+
+
+def add_branch(parser: argparse.ArgumentParser) -> None:
+    """Add the option for formats that can report branches."""
+    parser.add_argument(
+        "--branch",
+        action="store_true",
+        help="report branches, too: from line to line, worked out from the order of events",
+    )
+
+
+def add_ignore_errors(parser: argparse.ArgumentParser) -> None:
+    """Add the option for formats that read sources."""
+    parser.add_argument(
+        "-i",
+        "--ignore-errors",
+        action="store_true",
+        help="leave out files whose source is gone or has changed since it ran",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the option that says where the report goes."""
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help=f"write it to this file; default: {default}"
+    )
+
+
+def collections(files: Iterable[str]) -> dict[str, Trace]:
+    """Load traces: each is a collection, and called like its file without ``.trace``."""
+    return {file.removesuffix(".trace") or file: Trace.load(file) for file in files}
+
+
+def write(format: str, traces: Traces, output: str | None, options: Options) -> None:
+    """Write one report to a file, whole or not at all, or to standard output. KcovError if not."""
+    if format == "coverage":
+        from ..report import coveragepy
+
+        coveragepy.report(traces, output or ".coverage", options)
+        return
+    report = _report(format)
+    if output is None or output == "-":
+        _to_standard_output(report, traces, options, terminal=format in TERMINAL)
+        return
+    try:
+        with wholefile.replacing(output) as file:
+            _to_file(report, traces, file, options)
+    except KcovError:
+        raise
+    except OSError as error:
+        raise wholefile.failed("report", output, error) from error
+
+
+def _to_file(report: Report, traces: Traces, file: BinaryIO, options: Options) -> None:
+    """Write a report in UTF-8, with names of files as they are."""
+    text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="\n")
+    report(traces, text, options)
+    text.detach()  # flushes; else it would close the file
+
+
+def _report(format: str) -> Report:
+    module, function = FORMATS[format]
+    found: Report = getattr(importlib.import_module(f"pykcov.report.{module}"), function)
+    return found
+
+
+def _to_standard_output(
+    report: Report, traces: Traces, options: Options, *, terminal: bool
+) -> None:
+    try:
+        if terminal:
+            report(traces, sys.stdout, options)
+        else:  # a format has its encoding, whatever the terminal's is
+            sys.stdout.flush()
+            with open(sys.stdout.fileno(), "wb", closefd=False) as file:
+                _to_file(report, traces, file, options)
+        sys.stdout.flush()
+    except (KcovError, BrokenPipeError):
+        raise
+    except OSError as error:
+        # The interpreter flushes once more at exit: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise wholefile.failed("report", "standard output", error) from error

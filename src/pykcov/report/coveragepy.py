@@ -1,0 +1,225 @@
+"""coverage.py's data file, ``.coverage``: each collection is a context.
+
+``coverage report``, ``coverage html --show-contexts``, ``coverage json``, ``coverage combine`` and
+whatever else reads that file then know what every collection executed. It is written by coverage.py
+itself, so that it is what the installed one reads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from .. import wholefile
+from ..errors import KcovError
+from ..trace import Trace
+from . import sources
+from .options import Options, Traces
+
+if TYPE_CHECKING:
+    from coverage import Coverage, CoverageData
+
+__all__ = [
+    "Found",
+    "arcs_of",
+    "lines_of",
+    "missing",
+    "report",
+    "reporting",
+    "statements",
+    "write",
+    "writing",
+]
+
+Lines = Mapping[str, Set[int]]
+Arcs = Mapping[str, Set[tuple[int, int]]]
+Found = Trace | Lines | Arcs
+
+_PATIENCE = 2  # seconds that a data file may be locked: coverage.py holds it for moments
+
+
+def write(
+    path: str | os.PathLike[str], contexts: Mapping[str, Found], *, arcs: bool = False
+) -> None:
+    """Write a data file with these contexts, by name; see ``writing``."""
+    with writing(path, arcs=arcs) as add:
+        for context, found in contexts.items():
+            add(context, found)
+
+
+@contextmanager
+def writing(
+    path: str | os.PathLike[str], *, arcs: bool = False
+) -> Iterator[Callable[[str, Found], None]]:
+    """Give ``add(context, found)`` for a data file that takes the place of ``path`` at the end.
+
+    ``found`` is a ``Trace``, or for each file its lines; with ``arcs`` for each file its arcs, as
+    ``Trace.arcs()`` gives them: a data file has lines or arcs (then coverage.py reports branches),
+    never both. A context may be added to again. What was added is on the disk: memory does not grow
+    with it. If the block raises, ``path`` is as it was.
+
+    KcovError: ENOPKG without coverage.py, EBUSY if the file is in use, else the system's errno.
+    """
+    name = os.fsdecode(path)
+    try:
+        from coverage import CoverageData
+        from coverage.exceptions import ConfigError, CoverageException
+    except ImportError:
+        raise missing() from None
+    try:
+        with wholefile.temporary(name) as (_, temporary):
+            data = CoverageData(temporary)
+            data.read()  # else it would remove the file, which is empty, as a stale one
+            try:
+                yield lambda context, found: _add(data, context, found, arcs)
+            finally:
+                _close(data)
+            _wait_for(name)
+    except (CoverageException, ConfigError) as error:
+        raise KcovError(errno.EIO, f"report: {name}: {error}") from error
+    except UnicodeEncodeError as error:  # a name that is no text: its database has no way to say it
+        raise KcovError(errno.EILSEQ, f"report: not for coverage.py: {error.object!r}") from error
+    except OSError as error:
+        if isinstance(error, KcovError):
+            raise
+        raise wholefile.failed("report", name, error) from error
+
+
+def report(traces: Traces, path: str, options: Options) -> None:
+    """Write the data file of these traces. KcovError ESTALE for files that have changed since."""
+    find: Callable[[Trace], Mapping[str, Any]] = arcs_of if options.branch else lines_of
+    found = {name: dict(find(trace)) for name, trace in traces.items()}
+    stale = sources.changed(traces, {file for files in found.values() for file in files})
+    sources.refuse(stale, errno.ESTALE, "changed since it ran", options)
+    for files in found.values():
+        for file in stale:
+            files.pop(file, None)
+    write(path, found, arcs=options.branch)
+
+
+@contextmanager
+def reporting(traces: Traces, options: Options) -> Iterator[tuple[Coverage, list[str]]]:
+    """Give coverage.py with the data of these traces, and the files that it can report on.
+
+    It reads its configuration as always, so that what is excluded or omitted is the same. What it
+    raises becomes a KcovError; so does that there is no file.
+    """
+    files = sources.usable(traces, options)
+    try:
+        from coverage import Coverage
+        from coverage.exceptions import ConfigError, CoverageException
+    except ImportError:
+        raise missing() from None
+    if not files:
+        raise KcovError(errno.ENODATA, "report: no line of a source file was executed")
+    with tempfile.TemporaryDirectory(prefix="pykcov-") as directory:
+        data = os.path.join(directory, "data")
+        write(data, traces, arcs=options.branch)
+        try:
+            reporter = Coverage(data_file=data, messages=False)
+            reporter.set_option("report:ignore_errors", options.ignore_errors)
+            reporter.load()
+            try:
+                yield reporter, files
+            finally:
+                _close(reporter.get_data())
+        except (CoverageException, ConfigError) as error:
+            raise KcovError(errno.EINVAL, f"report: {error}") from error
+
+
+def statements(files: Iterable[str]) -> dict[str, list[int]]:
+    """Return the first lines of the statements of each file, as coverage.py and its configuration have it.
+
+    Nothing without coverage.py, and nothing for what is no Python.
+    """
+    try:
+        from coverage import Coverage
+        from coverage.exceptions import ConfigError, CoverageException, NotPython
+    except ImportError:
+        return {}
+    result = {}
+    try:
+        reader = Coverage(data_file=None, messages=False)
+        try:
+            for file in files:
+                with suppress(NotPython):
+                    result[file] = reader.analysis2(file)[1]
+        finally:
+            _close(reader.get_data())
+    except (CoverageException, ConfigError) as error:
+        raise KcovError(errno.EINVAL, f"report: {error}") from error
+    return result
+
+
+def missing() -> KcovError:
+    """Return the error that says that coverage.py is not installed."""
+    return KcovError(
+        errno.ENOPKG, "report: this needs coverage.py: python -m pip install 'pykcov[coverage]'"
+    )
+
+
+def lines_of(found: Trace | Lines) -> Lines:
+    """Return the lines of each file; what is not in a file, a ``<string>`` say, is left out.
+
+    A module without a statement that was imported has none, and is there all the same.
+    """
+    lines: dict[str, Set[int]] = {}
+    if isinstance(found, Trace):
+        lines.update((place.file, set()) for place in found.places.values())
+        found = found.lines()
+    lines.update(found)
+    return {file: own for file, own in lines.items() if os.path.isabs(file)}
+
+
+def arcs_of(found: Trace | Arcs) -> Arcs:
+    """Return the arcs of each file; what is not in a file is left out.
+
+    A line that has no arc, because it is all that was seen of a frame that ran already, gets one to
+    itself: coverage.py takes the executed lines from the arcs.
+    """
+    if not isinstance(found, Trace):
+        return {file: found[file] for file in found if os.path.isabs(file)}
+    arcs = found.arcs()
+    result = {}
+    for file, lines in lines_of(found).items():
+        own = arcs.get(file, set())
+        result[file] = own | {(n, n) for n in set(lines).difference(*own)}
+    return result
+
+
+def _add(data: CoverageData, context: str, found: Found, arcs: bool) -> None:
+    data.set_context(context)
+    if arcs:
+        own = arcs_of(found)  # type: ignore[arg-type]
+        data.add_arcs(own)
+        data.touch_files([file for file in own if not own[file]])
+    else:
+        data.add_lines(lines_of(found))  # type: ignore[arg-type]
+
+
+def _close(data: CoverageData) -> None:
+    """Close the database: before 7.10.7 there is no such call, and it is closed after each use."""
+    if hasattr(data, "close"):
+        data.close(force=True)
+
+
+def _wait_for(name: str) -> None:
+    """Wait until nobody writes to the data file ``name``. KcovError EBUSY if that does not end."""
+    if not os.path.isfile(name) or not os.path.getsize(name):
+        return
+    try:
+        with closing(sqlite3.connect(name, timeout=_PATIENCE)) as database:
+            database.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            return
+        raise KcovError(
+            errno.EBUSY, f"report: {name}: another process is writing to it ({error})"
+        ) from None
+    except sqlite3.DatabaseError:
+        pass  # it is something else, and is replaced
