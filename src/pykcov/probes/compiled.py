@@ -12,15 +12,16 @@ import importlib.machinery
 import marshal
 import os
 import sys
-import threading
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import CodeType, FrameType, ModuleType
+from typing import Any
 
 from .. import _recorder, codemap, probes
 from ..errors import KcovError, warn
+from ..late import find_behind
 from ..scope import Scope
 from . import cache, scopes
 from .events import is_generated
@@ -43,6 +44,8 @@ class _File:
     path: str
     recipe: Recipe
     places: _recorder.Places
+    probes: dict[str, Any]
+    """What stands in the place of its placeholders: the same each time, so that its code is equal each time."""
     version: int = -1
     """Of the scopes when its mask was set."""
     pcs: array[int] | None = None
@@ -55,7 +58,6 @@ _awake = False
 # File names of code that is there, or was, and has no probes.
 _uncompiled: dict[str, None] = {}
 _gaps: tuple[tuple[int, int], bool] = ((-1, -1), False)
-_finding = threading.local()
 
 
 def install(scope: Scope) -> None:
@@ -231,14 +233,13 @@ def _assemble(path: str, recipe: Recipe) -> CodeType:
     """Put probes in the place of a recipe's placeholders."""
     file = _files.get((path, recipe.digest))
     if file is None:
-        file = _files[path, recipe.digest] = _File(
-            path, recipe, _recorder.Places(len(recipe.places))
-        )
-    probes = {
-        text_of(number): _recorder.Probe(file.places, *rest)
-        for number, (_, *rest) in enumerate(recipe.probes)
-    }
-    _recorder.plant(recipe.code, probes)
+        places = _recorder.Places(len(recipe.places))
+        probes = {
+            text_of(number): _recorder.Probe(places, *rest)
+            for number, (_, *rest) in enumerate(recipe.probes)
+        }
+        file = _files[path, recipe.digest] = _File(path, recipe, places, probes)
+    _recorder.plant(recipe.code, file.probes)
     for code, sites in zip(inner_codes(recipe.code), recipe.sites, strict=True):
         if sites:
             _recorder.add_sites(code, sites)
@@ -262,20 +263,8 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        names = _finding.__dict__.setdefault("names", set())
-        if fullname in names:  # another finder like this one asks all others, too
-            return None
-        names.add(fullname)
-        try:
-            for finder in sys.meta_path:
-                if finder is self or not hasattr(finder, "find_spec"):
-                    continue
-                spec = finder.find_spec(fullname, path, target)
-                if spec is not None:
-                    return _with_loader(spec)
-            return None
-        finally:
-            names.discard(fullname)
+        spec = find_behind(self, fullname, path, target)
+        return None if spec is None else _with_loader(spec)
 
 
 def _with_loader(spec: ModuleSpec) -> ModuleSpec:
