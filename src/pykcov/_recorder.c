@@ -299,9 +299,11 @@ static int make_room(SinkObject *sink)
     if (!sink->on_full || sink->in_full)
         return 0;
     int lost = 0;
+    PyObject *on_full = Py_NewRef(sink->on_full); /* it may detach the sink, which forgets it */
     sink->in_full = 1;
-    int failed = call_hook(sink->on_full, NULL, &lost);
+    int failed = call_hook(on_full, NULL, &lost);
     sink->in_full = 0;
+    Py_DECREF(on_full);
     return failed;
 }
 
@@ -573,12 +575,18 @@ static PyMethodDef sink_methods[] = {
     {NULL},
 };
 
+static PyMemberDef sink_members[] = {
+    {"scope", T_ULONGLONG, offsetof(SinkObject, scope), 0, "bit of the units that are wanted; 0: none at present"},
+    {NULL},
+};
+
 static PyTypeObject SinkType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Sink",
     .tp_basicsize = sizeof(SinkObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = sink_new,
     .tp_methods = sink_methods,
+    .tp_members = sink_members,
     .tp_dealloc = (destructor)sink_free,
 };
 
@@ -602,6 +610,7 @@ static int task_clear(TaskObject *t)
         if (t->process == state.process)
             state.sinks--;
         release_thread(t->sinks[i]);
+        Py_CLEAR(t->sinks[i]->on_full);
         Py_DECREF(t->sinks[i]);
     }
     Py_CLEAR(t->owner);
@@ -675,6 +684,7 @@ static PyObject *task_detach(TaskObject *t, PyObject *sink)
         t->sinks[t->nsinks] = NULL;
         ((SinkObject *)sink)->attached = 0;
         release_thread((SinkObject *)sink);
+        Py_CLEAR(((SinkObject *)sink)->on_full); /* it is a method of who has the sink: a cycle */
         Py_DECREF(sink);
         Py_RETURN_TRUE;
     }

@@ -15,6 +15,7 @@ import pytest
 import pykcov
 from pykcov import _recorder
 from pykcov.probes.source import analyse
+from pykcov.remote import Section
 
 
 def steps(trace: pykcov.Trace) -> set[str]:
@@ -222,3 +223,16 @@ def test_threads_that_collect_first_at_the_same_time_take_one_tool_of_the_interp
             [sys.executable, "-c", TOOLS], capture_output=True, text=True, timeout=60, check=True
         )
         assert done.stdout == "1\n", done.stdout + done.stderr
+
+
+def test_sections_that_have_ended_are_forgotten() -> None:
+    # A section and its sink held each other, out of the garbage collector's sight.
+    def sections() -> int:
+        gc.collect()
+        return sum(type(found) is Section for found in gc.get_objects())
+
+    before = sections()
+    for _ in range(20):
+        with pykcov.collect():
+            threading.Thread(target=str).start()
+    assert sections() <= before + 1
