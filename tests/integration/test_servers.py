@@ -230,6 +230,9 @@ def test_asgi_an_exception_of_the_application_passes_and_ends_the_section(
     assert found(c.trace) == {"one"}
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="3.11 traces a thread while something collects in it"
+)
 def test_asgi_what_a_request_leaves_behind_works_for_it(server: Elsewhere) -> None:
     async def app(scope, receive, send):
         scope["state"].append(asyncio.create_task(later()))
