@@ -145,7 +145,6 @@ def rows(figures: Figures) -> list[Row]:
         Row("the same, handles that nobody registered", ratio("find", "many miss", "one miss"), "×", 1.5, 1, note=_ns(median("find", "many miss"))),
         Row("`remote_enable` + `disable` of one handle", median("section", "enable") / 1000, "µs", 100, 25, 0),
         Row("the same with one section in between", median("section", "enable, section") / 1000, "µs", digits=0),
-        *_compiled(figures),
         *(
             Row(
                 f"`pykcov report` of 10 million PCs, {what}", median("reading", f"{key} s"), "s", 2, 1,
@@ -153,6 +152,7 @@ def rows(figures: Figures) -> list[Row]:
             )
             for key, what in (("loops", "as of loops"), ("random", "in no order"))
         ),
+        *_compiled(figures),
     ]  # fmt: skip
     return found
 

@@ -335,10 +335,12 @@ static int make_room(SinkObject *sink, uint64_t bytes, int *failed)
     Py_INCREF(sink); /* on_full may detach it, or give it another area */
     if (sink->on_full && !sink->in_full) {
         int lost = 0;
+        PyObject *on_full = Py_NewRef(sink->on_full); /* which forgets it when it is detached */
         sink->in_full = 1;
-        if (call_hook(sink->on_full, NULL, &lost) < 0)
+        if (call_hook(on_full, NULL, &lost) < 0)
             *failed = -1;
         sink->in_full = 0;
+        Py_DECREF(on_full);
     }
     int fits = sink->attached && has_room(sink, load(sink->words), bytes);
     if (sink->attached && !fits)
@@ -622,12 +624,18 @@ static PyMethodDef sink_methods[] = {
     {NULL},
 };
 
+static PyMemberDef sink_members[] = {
+    {"scope", T_ULONGLONG, offsetof(SinkObject, scope), 0, "bit of the units that are wanted; 0: none at present"},
+    {NULL},
+};
+
 static PyTypeObject SinkType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Sink",
     .tp_basicsize = sizeof(SinkObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = sink_new,
     .tp_methods = sink_methods,
+    .tp_members = sink_members,
     .tp_dealloc = (destructor)sink_free,
 };
 
@@ -664,6 +672,7 @@ static void release_sink(TaskObject *t, SinkObject *sink)
     state.epoch++; /* here.comparing */
     if (!sink->operands)
         release_thread(sink);
+    Py_CLEAR(sink->on_full); /* it is a method of who has the sink: a cycle */
     Py_DECREF(sink);
 }
 

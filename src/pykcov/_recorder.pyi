@@ -24,10 +24,11 @@ class Sink:
     """Where a task's events go: ``area[0]`` counts the records behind it, at most ``capacity``.
 
     What does not fit adds to ``lost[0]``, unless ``on_full()`` makes room. Only events of units that have
-    the ``scope`` bit are recorded, and branch arms only with ``branch``. With a table of ``operands`` it
-    takes comparisons, four words each; without, PCs.
+    the ``scope`` bit are recorded, and branch arms only with ``branch``. With a ``scope`` of 0 it rests. With a table
+    of ``operands`` it takes comparisons, four words each; without, PCs.
     """
 
+    scope: int
     def __new__(
         cls,
         area: Buffer,

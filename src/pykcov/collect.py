@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable
-from errno import EBADF, EEXIST, EINVAL
+from errno import EBADF, EINVAL
 from types import TracebackType
 from typing import Self
 
@@ -87,7 +87,7 @@ class collect:
         try:
             opened.init_trace(self._area_size)
             self._area: Area = opened._get_area()
-            self._enable(opened)
+            self.handle = opened._collect(self._area_size, self._handles, self._mode, self._drain)
         except BaseException:
             opened.close()
             raise
@@ -131,19 +131,6 @@ class collect:
             raise KcovError(EBADF, f"collect: the trace is in process {self._pid}, which collects")
         self._device.sync()
         return self._read(self._device)
-
-    def _enable(self, opened: device.Device) -> None:
-        while True:
-            # Never a number that anybody would choose by hand.
-            self.handle = (1 << 46) | int.from_bytes(os.urandom(6), "little") >> 2
-            try:
-                opened._collect(
-                    self._area_size, self._handles, self.handle, self._mode, self._drain
-                )
-                return
-            except KcovError as error:
-                if error.errno != EEXIST or f"{self.handle:#x}" not in str(error):
-                    raise
 
     def _drain(self) -> None:
         """Empty the device's area. Must be called with the device's lock held."""

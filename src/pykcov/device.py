@@ -7,6 +7,7 @@ exceptions). The state is in the registry's slot and belongs to the namespace; o
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterable
 from errno import EBADF, EBUSY, EEXIST, EINVAL, ENOTTY
 from typing import TYPE_CHECKING, overload
@@ -345,13 +346,27 @@ class Device(Closing):
         self,
         area_size: int,
         handles: tuple[int, ...],
-        common_handle: int,
         mode: int,
         drain: Callable[[], None],
-    ) -> None:
-        """Remote-enable for a block of code instead of a task; ``drain`` empties a full area."""
+        *,
+        exclusive: bool = False,
+    ) -> int:
+        """Remote-enable for a block of code instead of a task; ``drain`` empties a full area.
+
+        Return the common handle, a number that nobody would choose by hand. In each task only the innermost of the
+        ``exclusive`` sections that are open records.
+        """
         asked = tuple(_number("collect", "handle", handle) for handle in handles)
-        self._remote_enable(mode, area_size, asked, common_handle, None, drain)
+        while True:
+            chosen = (1 << 46) | int.from_bytes(os.urandom(6), "little") >> 2
+            try:
+                self._remote_enable(
+                    mode, area_size, asked, chosen, None, drain, exclusive=exclusive
+                )
+                return chosen
+            except KcovError as error:
+                if error.errno != EEXIST or f"{chosen:#x}" not in str(error):
+                    raise
 
     def _get_area(self) -> Area:
         """Return the area. Must be called after init_trace."""
@@ -386,12 +401,15 @@ class Device(Closing):
 
     def _pass_on(self, *, follow: bool) -> task.Token:
         """Make the common handle the current task's; with ``follow``, its children are collected."""
+        handle = self._slot[Word.COMMON_HANDLE]
+        found = _recorder.Inherited(handle, self._key(), follow, task.inherited())
+        self._inherit(found)
+        return task.inherit(found)
+
+    def _inherit(self, found: _recorder.Inherited) -> None:
+        """Let tasks inherit ``found`` for as long as the device is enabled."""
         carry.install()
-        key = self._key()
-        self._inherited = _recorder.Inherited(
-            self._slot[Word.COMMON_HANDLE], key, follow, task.inherited()
-        )
-        return task.inherit(self._inherited)
+        self._inherited = found
 
     @quietly
     def _task_exit(self, owner: Task) -> None:
@@ -408,6 +426,8 @@ class Device(Closing):
         common_handle: int,
         owner: Task | None,
         drain: Callable[[], None] | None = None,
+        *,
+        exclusive: bool = False,
     ) -> None:
         call = "remote_enable"
         with self._lock:
@@ -424,6 +444,7 @@ class Device(Closing):
             slot[Word.REMOTE_SIZE] = area_size
             slot[Word.COMMON_HANDLE] = common_handle
             slot[Word.DRAINED] = drain is not None
+            slot[Word.EXCLUSIVE] = exclusive
             slot[Word.JOINED] = 0
             self._set_owner(owner)
             try:

@@ -9,6 +9,7 @@ session of one device for ever: a slot's sequence goes on counting when the slot
 from __future__ import annotations
 
 import errno
+import os
 
 from . import _recorder, namespace
 from .area import Area, FileName, Head
@@ -44,6 +45,7 @@ class Header:
     NEXT_FILE = 5
     NEXT_PC = 6
     GROWING = 7  # the table of this generation is being filled; that of the one before is whole
+    SECRET = 8  # and the word behind it: what the namespace's processes sign with, random
 
 
 class Mode:
@@ -82,9 +84,10 @@ class Word:
     SERIAL = 14  # unlike that of any other device that had the slot
     DRAINED = 15  # its process empties a full area: full ones of other processes are parked
     JOINED = 16  # how many other processes had sections in this session
+    EXCLUSIVE = 17  # its sections rest while another exclusive device's is open in the same task
     # These go on counting when the slot is used again:
-    PARKING = 17  # how many areas other processes have begun to park ...
-    PARKED = 18  # ... and have parked
+    PARKING = 18  # how many areas other processes have begun to park ...
+    PARKED = 19  # ... and have parked
 
 
 def bump(words: memoryview, index: int) -> int:
@@ -124,6 +127,10 @@ class Registry:
                 raise self.namespace.damaged("registry", "not a registry of this version of pykcov")
         return found
 
+    def secret(self) -> bytes:
+        """Return 16 bytes that only the namespace's user can know."""
+        return bytes(self.header[Header.SECRET : Header.SECRET + 2])
+
     def _create(self) -> mmap.mmap:
         for name in self.namespace.names():
             # Who has asked for a place before the first device was opened has the code map open.
@@ -134,6 +141,8 @@ class Registry:
         with memoryview(made).cast("Q") as words:
             words[Header.LAYOUT] = _LAYOUT
             words[Header.NEXT_FILE] = 1
+            for i in range(2):
+                words[Header.SECRET + i] = int.from_bytes(os.urandom(8), "little")
             words[Header.MAGIC] = MAGIC
         return made
 

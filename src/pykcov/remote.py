@@ -36,9 +36,8 @@ class Session:
     """What this process knows of one session of one device: where a section's words go."""
 
     __slots__ = (
-        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "is_own", "key",
-        "listener", "lock", "mode", "pool", "registry", "scope", "sections", "sequence", "slot",
-        "slot_number",
+        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "exclusive", "is_own", "key",
+        "listener", "lock", "mode", "pool", "registry", "scope", "sections", "sequence", "slot", "slot_number",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +72,7 @@ class Session:
         # Makes room in the device's area: only collect() has that, in the process that collects. Others park.
         self.drain = drain
         self.drained = bool(self.slot[Word.DRAINED])
+        self.exclusive = bool(self.slot[Word.EXCLUSIVE])
         self.pool = _pool()
         self.sections: dict[Section, None] = {}  # open ones, in order of their start
 
@@ -159,8 +159,8 @@ class Section:
     """An open section of one task."""
 
     __slots__ = (
-        "area", "depth", "handle", "has_parked", "implicit", "is_settled", "process", "session",
-        "sink", "task",
+        "area", "depth", "handle", "has_parked", "implicit", "is_settled", "process", "scope_bit",
+        "session", "sink", "task",
     )  # fmt: skip
 
     def __init__(self, session: Session, handle: int, owner: Task, *, implicit: bool) -> None:
@@ -172,14 +172,14 @@ class Section:
         self.has_parked = False
         self.is_settled = False
         self.process = _process
-        scope_bit = probes.bit(session.scope, branch=session.branch, mode=session.mode)
+        self.scope_bit = probes.bit(session.scope, branch=session.branch, mode=session.mode)
         self.area = session.pool.get(session.area_size, session.mode)
         self._begin(self.area.head)
         self.sink = _recorder.Sink(
             self.area.words,
             session.capacity,
             self.area.lost,
-            scope_bit,
+            self.scope_bit,
             session.branch,
             self.make_room if session.drained else None,
             self.area.operands,
@@ -187,8 +187,18 @@ class Section:
         owner.sections.append(self)
         owner.own()
         session.sections[self] = None
+        if session.exclusive:
+            self._take_turns()
         owner.attach(self.sink)
         probes.arm(session.mode, session.scope, follow=implicit)
+
+    def _take_turns(self) -> None:
+        """Let the innermost of the task's exclusive sections record, and the others rest."""
+        inner = True
+        for section in reversed(self.task.sections):
+            if section.session.exclusive:
+                section.sink.scope = section.scope_bit if inner else 0
+                inner = False
 
     def _begin(self, head: memoryview, before: Area | None = None) -> None:
         """Say whose section an area is: other processes look at it, so the key comes last."""
@@ -270,6 +280,8 @@ class Section:
             return
         if self in self.task.sections:
             self.task.sections.remove(self)
+        if self.session.exclusive:
+            self._take_turns()
         self.task.release()
         self.session.sections.pop(self, None)
         head = self.area.head
@@ -463,7 +475,8 @@ def adopt() -> None:
 
 def _follow() -> None:
     """Collect the new current task for every collect() that caused it."""
-    for found in task.chain(task.inherited()):
+    # From the outermost on: of exclusive ones the innermost is to record.
+    for found in reversed([*task.chain(task.inherited())]):
         if found.follow:
             enter(found.handle, found.device, implicit=True)
 
@@ -471,7 +484,8 @@ def _follow() -> None:
 def enter_all(found: _recorder.Inherited | None) -> Sequence[Section]:
     """Open a section for each common handle in force that came with a piece of work."""
     with quiet:
-        opened = (enter(i.handle, i.device, implicit=True) for i in task.chain(found))
+        every = reversed([*task.chain(found)])
+        opened = (enter(i.handle, i.device, implicit=True) for i in every)
         return [section for section in opened if section is not None]
 
 

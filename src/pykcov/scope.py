@@ -33,7 +33,8 @@ _PARTS = ("directories", "packages", "unresolved", "include", "omit")
 
 _ANSWERS = 10_000  # remembered; names like those of IPython's cells have no end
 _OWN = os.path.dirname(os.path.realpath(__file__))
-_NEVER = (os.path.dirname(__file__), _OWN)
+_PLUGIN = os.path.join(os.path.dirname(_OWN), "pytest_pykcov.py")
+_NEVER = (os.path.dirname(__file__), _OWN, _PLUGIN)
 # Where the standard library is, but for what a distribution may have put elsewhere: _library() has all.
 _LIBRARY = os.path.realpath(os.path.dirname(os.__file__))
 
@@ -162,7 +163,7 @@ class Scope:
         if not filename or filename.startswith("<frozen ") or self._is_library(filename):
             return False
         path = _file(filename)
-        if path and _below(path, (_OWN,)):
+        if path and _below(path, (_OWN, _PLUGIN)):
             return False
         if self.directories or self.packages or self.unresolved:
             if not path or not self._has(path):

@@ -395,7 +395,7 @@ def test_a_device_that_was_closed_while_a_child_had_it_enabled_is_freed_after_th
     del device
     with pykcov.open() as other:
         other.init_trace(512)
-        assert [found.number for found in registry.inventory().devices] == [other.number]
+        assert [found.number for found in inventory.inventory().devices] == [other.number]
         assert other.number == number
     gc.collect()
     assert gone() is None

@@ -16,6 +16,7 @@ import pytest
 import pykcov
 from pykcov import _recorder
 from pykcov.probes.source import analyse
+from pykcov.remote import Section
 
 
 def steps(trace: pykcov.Trace) -> set[str]:
@@ -250,3 +251,16 @@ def test_who_asks_for_a_place_before_anything_is_collected_has_the_code_map_of_t
         check=True,
     )
     assert done.stdout == "['child.py', 'main.py']\n"
+
+
+def test_sections_that_have_ended_are_forgotten() -> None:
+    # A section and its sink held each other, out of the garbage collector's sight.
+    def sections() -> int:
+        gc.collect()
+        return sum(type(found) is Section for found in gc.get_objects())
+
+    before = sections()
+    for _ in range(20):
+        with pykcov.collect():
+            threading.Thread(target=str).start()
+    assert sections() <= before + 1

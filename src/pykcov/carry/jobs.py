@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import _recorder, task
-from ..remote import adopt, enter_all, leave_all
+from ..remote import adopt, enter, enter_all, leave_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     # handle, key of its session, whether to follow; from the outermost to the innermost
     Parts: TypeAlias = tuple[tuple[int, int, bool], ...]
 
-__all__ = ["Begin", "carry", "inherit_nothing", "parts", "restore", "wrap"]
+__all__ = ["Begin", "carry", "inherit_nothing", "parts", "restore", "working_for", "wrap"]
 
 
 def parts(found: _recorder.Inherited | None) -> Parts:
@@ -23,9 +23,9 @@ def parts(found: _recorder.Inherited | None) -> Parts:
     return tuple((i.handle, i.device, i.follow) for i in reversed([*task.chain(found)]))
 
 
-def restore(given: Parts) -> _recorder.Inherited | None:
-    """Return what parts() was called on, in this process."""
-    found = None
+def restore(given: Parts, outer: _recorder.Inherited | None = None) -> _recorder.Inherited | None:
+    """Return what parts() was called on, in this process, inside of ``outer``."""
+    found = outer
     for handle, key, follow in given:
         found = _recorder.Inherited(handle, key, follow, found)
     return found
@@ -61,6 +61,26 @@ def _leave(begun: tuple[task.Token, Sequence[Section]]) -> None:
     token, sections = begun
     leave_all(sections)
     task.reset(token)
+
+
+class working_for:
+    """Lets a block be a section of each of these handles, in the task that it begins in, which passes them on."""
+
+    def __init__(self, given: Parts) -> None:
+        self._given = given
+
+    def __enter__(self) -> None:
+        from . import install
+
+        with task.quiet:
+            install()
+            task.current()  # before it inherits: it is a section of these as it is
+            token = task.inherit(restore(self._given, task.inherited()))
+            opened = [enter(handle, key, implicit=True) for handle, key, _ in self._given]
+            self._begun = token, [section for section in opened if section is not None]
+
+    def __exit__(self, *error: object) -> None:
+        _leave(self._begun)
 
 
 def _unpickled(kind: type[Begin], given: Parts) -> Begin:

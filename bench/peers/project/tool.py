@@ -1,0 +1,5 @@
+"""A program of its own."""
+
+import jobs
+
+print(jobs.program())

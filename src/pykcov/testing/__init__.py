@@ -1,0 +1,8 @@
+"""What ``pytest --pykcov`` does. The plugin that pytest loads, ``pytest_pykcov``, imports this when it is asked to.
+
+plugin      pytest's hooks                          recording   who executes now: a test, a fixture, an import
+collection  sets of lines, on devices               imports     an import is found while it happens
+store       what is kept for the next run           results     what a run has found: .coverage, JSON
+changes     what CHANGED says, as lines             impact      which tests that touches, and why
+options     what was asked for, checked
+"""

@@ -1,0 +1,112 @@
+"""What pytest was asked for, checked before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from typing import NamedTuple
+
+import pytest
+
+from .. import wholefile
+from ..collect import collect
+from ..errors import KcovError
+from ..scope import Scope
+
+__all__ = ["Options", "collecting", "read", "scope"]
+
+
+class Options(NamedTuple):
+    """The options of a run; paths are absolute, and ``json`` and ``traces`` are '' for none."""
+
+    output: str
+    data: str
+    json: str
+    traces: str
+    add_fixtures: bool
+    impact: tuple[str, ...]
+
+
+def read(given: argparse.Namespace, root: str) -> Options:
+    """Return the options; ``root`` is pytest's root directory. Raises UsageError for what cannot work."""
+    found = Options(
+        output=os.path.abspath(
+            given.pykcov_output or os.environ.get("COVERAGE_FILE") or ".coverage"
+        ),
+        data=os.path.abspath(given.pykcov_data or os.path.join(root, ".pykcovdata")),
+        json=_path(given.pykcov_json),
+        traces=_path(given.pykcov_traces),
+        add_fixtures=given.pykcov_add_fixtures,
+        impact=tuple(given.pykcov_impact),
+    )
+    try:
+        for path in filter(None, (found.output, found.data, found.json)):
+            wholefile.check_writable(path, "pykcov")
+        _check_coverage(found.output)
+        if found.traces:
+            os.makedirs(found.traces, exist_ok=True)
+    except KcovError as error:
+        raise pytest.UsageError(said(error)) from None
+    except OSError as error:
+        raise pytest.UsageError(f"pykcov: {error.filename}: {error.strerror}") from None
+    if getattr(given, "cov_source", None) and found.output == os.path.abspath(
+        os.environ.get("COVERAGE_FILE") or ".coverage"
+    ):
+        raise pytest.UsageError(
+            f"pykcov: --cov writes {found.output}, too: give --pykcov-output another name"
+        )
+    return found
+
+
+def scope(given: argparse.Namespace) -> Scope:
+    """Return the files that are recorded. Raises UsageError for what means nothing."""
+    try:
+        return Scope(
+            _split(given.pykcov_source), _split(given.pykcov_include), _split(given.pykcov_omit)
+        )
+    except ValueError as error:
+        raise pytest.UsageError(f"pykcov: {error}") from None
+
+
+def collecting(given: argparse.Namespace) -> collect:
+    """Return a collection of the files that are recorded, in order of execution."""
+    return collect(
+        source=_split(given.pykcov_source),
+        include=_split(given.pykcov_include),
+        omit=_split(given.pykcov_omit),
+    )
+
+
+def said(error: KcovError) -> str:
+    """Return one line for an error: without its number, with the program's name."""
+    text = error.strerror or str(error)
+    return text if text.startswith("pykcov") else f"pykcov: {text}"
+
+
+def _check_coverage(path: str) -> None:
+    """Find out whether coverage.py is there, and its data file not in use."""
+    if importlib.util.find_spec("coverage") is None:
+        raise pytest.UsageError(
+            "pykcov: --pykcov needs coverage.py for its data file: python -m pip install 'pykcov[coverage]'"
+        )
+    if not os.path.isfile(path) or not os.path.getsize(path):
+        return
+    try:
+        with closing(sqlite3.connect(path, timeout=2)) as database:
+            database.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        raise pytest.UsageError(f"pykcov: {path} is in use: {error}") from None
+    except sqlite3.DatabaseError:
+        pass  # something else, and will be replaced
+
+
+def _path(text: str | None) -> str:
+    return os.path.abspath(text) if text else ""
+
+
+def _split(values: Iterable[str]) -> list[str]:
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
