@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from time import thread_time_ns
 
@@ -131,7 +132,89 @@ def importing(setting: Setting) -> Round:
     return one_round
 
 
+COMPARING = """
+def compare(n):
+    found = 0
+    for i in range(n):
+        if i == 7:
+            found += 1
+        if i < 3 or i >= n - 1:
+            found += 2
+        if i != found:
+            found = i & 15
+    return found
+"""
+
+
+def comparing(setting: Setting) -> Round:
+    """A loop of comparisons with probes for their operands, collecting and not, as ratios to plain."""
+    functions = {}
+    pykcov.instrument(include=[str(setting.directory / "seen.py")], comparisons=True)
+    sys.path.insert(0, str(setting.directory))
+    for name in ("unseen", "seen"):
+        (setting.directory / f"{name}.py").write_text(COMPARING, "utf-8")
+        functions[name] = importlib.import_module(name).compare
+    device = pykcov.open(include=[str(setting.directory / "seen.py")])
+    device.init_trace(AREA)
+    words = device.mmap()
+    turns, times = 5_000, setting.times(20)
+
+    def measure(name: str, mine: memoryview) -> int:
+        return timed(lambda: int(functions[name](turns)), times, mine)
+
+    def one_round() -> dict[str, float]:
+        before = measure("unseen", no_words())
+        device.enable(pykcov.TRACE_CMP)
+        spent = measure("seen", words)
+        device.disable()
+        after = measure("unseen", no_words())
+        idle = measure("seen", no_words())
+        return {
+            "collecting": 2 * spent / (before + after),
+            "idle": 2 * idle / (before + after),
+            "ns": (spent - (before + after) / 2) / (words[0] * times),
+        }
+
+    return one_round
+
+
+def beside_atheris(setting: Setting, name: str, *, ours: bool) -> Round:
+    """A workload with branches or lines, and comparisons, recorded by pykcov or by Atheris, as a ratio to plain."""
+    plain = Copy(setting.directory, "plain")
+    if ours:
+        include = [str(setting.directory / "probed" / "*")]
+        pykcov.instrument(include=include, comparisons=True)
+        probed = Copy(setting.directory, "probed")
+    else:
+        try:
+            import atheris
+        except ImportError:  # it has no wheel for this Python
+            return lambda: {"time": float("nan")}
+        with atheris.instrument_imports(include=["probed"]):
+            probed = Copy(setting.directory, "probed")
+    workload = WORKLOADS[name]
+    repeat = setting.times(workload.repeat)
+    assert probed.chunk(workload)() == plain.chunk(workload)()
+
+    def one_round() -> dict[str, float]:
+        before = timed(plain.chunk(workload), repeat, no_words())
+        with ExitStack() as stack:
+            if ours:
+                stack.enter_context(pykcov.collect(include=include))
+                stack.enter_context(pykcov.collect(include=include, mode=pykcov.TRACE_CMP))
+            spent = timed(probed.chunk(workload), repeat, no_words())
+        after = timed(plain.chunk(workload), repeat, no_words())
+        return {"time": 2 * spent / (before + after)}
+
+    return one_round
+
+
+BESIDE = ["loop", "calls", "json", "html", "toml"]
+
 CELLS = {
+    "comparing": comparing,
+    **{f"both {w}": lambda s, w=w: beside_atheris(s, w, ours=True) for w in BESIDE},  # type: ignore[misc]
+    **{f"atheris {w}": lambda s, w=w: beside_atheris(s, w, ours=False) for w in BESIDE},  # type: ignore[misc]
     **{f"compiled {w}": lambda s, w=w: collecting(s, w) for w in ALONE},  # type: ignore[misc]
     "waking": waking,
     "importing": importing,

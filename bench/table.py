@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from compiled import ALONE
+from compiled import ALONE, BESIDE
 from workloads import WORKLOADS
 
 # (cell, figure) -> what its rounds gave
@@ -185,10 +185,30 @@ def _compiled(figures: Figures) -> list[Row]:
     return [
         *found,
         Row("compiled probes, extra time against coverage.py's C tracer", _mean(against), "×", 0.35, 0.2),
+        Row(
+            "probes of comparison operands, collecting: a loop of comparisons",
+            statistics.median(figures["comparing", "collecting"]), "×", 1.6, 1.3,
+            note=f"{statistics.median(figures['comparing', 'ns']):.0f} ns a record; while nobody collects "
+            f"{statistics.median(figures['comparing', 'idle']):.2f} ×",
+        ),
+        *_beside_atheris(figures),
         Row("wake and sleep of 10,000 sites", statistics.median(figures["waking", "both"]), "µs", 50, 15, 0),
         Row("import with compiled probes, the first time, 1,000 lines", imports["first"], "ms", digits=1, note=f"plain, from its .pyc: {imports['plain']:.1f} ms"),
         Row("the same from the cache, against plain", imports["cached"] / imports["plain"], "×", None, 1.1),
     ]  # fmt: skip
+
+
+def _beside_atheris(figures: Figures) -> list[Row]:
+    """Return the row of lines and comparisons against Atheris, none where that is not installed."""
+    overheads = [
+        [statistics.median(figures[f"{who} {w}", "time"]) - 1 for w in BESIDE]
+        for who in ("both", "atheris")
+    ]
+    if math.isnan(sum(overheads[1])):
+        return []
+    ratios = [max(ours, 0.001) / theirs for ours, theirs in zip(*overheads, strict=True)]
+    title = "lines and operands of comparisons, extra time against Atheris's of branches and comparisons"
+    return [Row(title, _mean(ratios), "×", 0.5, 0.25)]
 
 
 def _ns(value: float) -> str:
