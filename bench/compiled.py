@@ -133,7 +133,7 @@ def importing(setting: Setting) -> Round:
 
 
 COMPARING = """
-def compare(n):
+def dense(n):
     found = 0
     for i in range(n):
         if i == 7:
@@ -143,37 +143,50 @@ def compare(n):
         if i != found:
             found = i & 15
     return found
+
+
+def sort(n):
+    numbers = [i * 7919 % 101 for i in range(n)]
+    for i in range(1, n):
+        number, at = numbers[i], i
+        while at > 0 and numbers[at - 1] > number:
+            numbers[at] = numbers[at - 1]
+            at -= 1
+        numbers[at] = number
+    return numbers[n // 2]
 """
+COMPARED = {"sort": 150, "dense": 5_000}
 
 
 def comparing(setting: Setting) -> Round:
-    """A loop of comparisons with probes for their operands, collecting and not, as ratios to plain."""
-    functions = {}
+    """Insertion sort, and nothing but comparisons, with probes for operands, as ratios to plain."""
+    modules = {}
     pykcov.instrument(include=[str(setting.directory / "seen.py")], comparisons=True)
     sys.path.insert(0, str(setting.directory))
     for name in ("unseen", "seen"):
         (setting.directory / f"{name}.py").write_text(COMPARING, "utf-8")
-        functions[name] = importlib.import_module(name).compare
+        modules[name] = importlib.import_module(name)
     device = pykcov.open(include=[str(setting.directory / "seen.py")])
     device.init_trace(AREA)
     words = device.mmap()
-    turns, times = 5_000, setting.times(20)
+    times = setting.times(20)
 
-    def measure(name: str, mine: memoryview) -> int:
-        return timed(lambda: int(functions[name](turns)), times, mine)
+    def measure(module: str, what: str, mine: memoryview) -> int:
+        function = getattr(modules[module], what)
+        return timed(lambda: int(function(COMPARED[what])), times, mine)
 
     def one_round() -> dict[str, float]:
-        before = measure("unseen", no_words())
-        device.enable(pykcov.TRACE_CMP)
-        spent = measure("seen", words)
-        device.disable()
-        after = measure("unseen", no_words())
-        idle = measure("seen", no_words())
-        return {
-            "collecting": 2 * spent / (before + after),
-            "idle": 2 * idle / (before + after),
-            "ns": (spent - (before + after) / 2) / (words[0] * times),
-        }
+        found = {}
+        for what in COMPARED:
+            before = measure("unseen", what, no_words())
+            device.enable(pykcov.TRACE_CMP)
+            spent = measure("seen", what, words)
+            device.disable()
+            plain = (before + measure("unseen", what, no_words())) / 2
+            found[what] = spent / plain
+            found[f"{what} idle"] = measure("seen", what, no_words()) / plain
+            found[f"{what} ns"] = (spent - plain) / (words[0] * times)
+        return found
 
     return one_round
 

@@ -185,11 +185,17 @@ def _compiled(figures: Figures) -> list[Row]:
     return [
         *found,
         Row("compiled probes, extra time against coverage.py's C tracer", _mean(against), "×", 0.35, 0.2),
-        Row(
-            "probes of comparison operands, collecting: a loop of comparisons",
-            statistics.median(figures["comparing", "collecting"]), "×", 1.6, 1.3,
-            note=f"{statistics.median(figures['comparing', 'ns']):.0f} ns a record; while nobody collects "
-            f"{statistics.median(figures['comparing', 'idle']):.2f} ×",
+        *(
+            Row(
+                f"probes of comparison operands, collecting: {title}",
+                statistics.median(figures["comparing", what]), "×", *limits,
+                note=f"{statistics.median(figures['comparing', f'{what} ns']):.0f} ns a record; while nobody "
+                f"collects {statistics.median(figures['comparing', f'{what} idle']):.2f} ×",
+            )
+            for what, title, limits in (
+                ("sort", "insertion sort", (1.6, 1.3)),
+                ("dense", "nothing but comparisons", (None, None)),
+            )
         ),
         *_beside_atheris(figures),
         Row("wake and sleep of 10,000 sites", statistics.median(figures["waking", "both"]), "µs", 50, 15, 0),

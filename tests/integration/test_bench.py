@@ -32,6 +32,8 @@ PROMISED = [
     *["compiled probes, asleep"] * 2,
     *["compiled probes, another thread collects"] * 2,
     *["compiled probes, extra time against coverage.py's C tracer"],
+    *["probes of comparison operands"] * 2,
+    "extra time against Atheris's",
     "wake and sleep of 10,000 sites",
     "import with compiled probes, the first time",
     "the same from the cache",
