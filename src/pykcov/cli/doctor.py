@@ -11,6 +11,7 @@ from importlib import metadata
 
 from .. import __version__, inventory, probes
 from ..errors import KcovError
+from ..probes import cache
 from ..report.text import plain, printable
 
 __all__ = ["main"]
@@ -36,7 +37,11 @@ def main(argv: Sequence[str]) -> int:
     for name in ("rich", "coverage"):
         print(f"  {name:10}{_version(name)}")
     print("\nprobes")
-    described = probes.describe()
+    entries, size = cache.inventory()
+    described = [
+        *probes.describe(),
+        ("kept compiled code", f"{cache.directory()}: {entries} files, {size / 1e6:.1f} MB"),
+    ]
     width = max((len(name) for name, _ in described), default=0)
     for name, reason in described:
         print(f"  {name:{width}}  {reason}")

@@ -103,6 +103,7 @@ class Recording:
         self.root = os.getcwd()
         self.shown = None if options.quiet else sys.stderr  # the program may change that, too
         self.errors = sys.stderr
+        self.compiled: bool = options.compiled
         self.process = os.getpid()
         self.status = 1
         wholefile.check_writable(self.output, "Trace.save")
@@ -150,6 +151,11 @@ class Recording:
             _say(out, "nothing that was executed is in scope: see --source and --include")
         elif trace.comparisons:
             _say(out, "pykcov report --comparisons shows what was compared")
+        late = compiled.without_probes(self.collection._scope) if self.compiled else []
+        if late:
+            names = ", ".join(shown(name, self.root) for name in late[:5])
+            more = f" and {len(late) - 5} more" if len(late) > 5 else ""
+            _say(out, f"recorded by event probes: {names}{more}")
         if saved:
             _say(out, f"trace written to {shown(self.output, self.root)}")
 

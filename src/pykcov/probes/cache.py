@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 
-__all__ = ["directory", "load", "store"]
+__all__ = ["directory", "inventory", "load", "store"]
 
 _DIGEST = 32  # bytes
 _RECIPE = (
@@ -25,6 +25,14 @@ def directory() -> str:
     """Return where the entries are."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(home, "pykcov", "code")
+
+
+def inventory() -> tuple[int, int]:
+    """Return how many entries there are, and how many bytes they have."""
+    with contextlib.suppress(OSError), os.scandir(directory()) as entries:
+        sizes = [entry.stat(follow_symlinks=False).st_size for entry in entries]
+        return len(sizes), sum(sizes)
+    return 0, 0
 
 
 def load(path: str, status: os.stat_result, variant: object) -> memoryview | None:
