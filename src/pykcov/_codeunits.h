@@ -42,6 +42,7 @@ static inline void part_unit(PyCodeObject *Py_UNUSED(code), uint32_t Py_UNUSED(i
 #if PY_VERSION_HEX < 0x030c0000
 
 static inline int is_instrumented(PyCodeObject *Py_UNUSED(code)) { return 0; }
+static inline void forget_running(void) {}
 
 static inline int set_unit_at(PyCodeObject *code, uint32_t i, uint16_t value)
 {
@@ -53,23 +54,57 @@ static inline int set_unit_at(PyCodeObject *code, uint32_t i, uint16_t value)
 
 static inline int is_instrumented(PyCodeObject *code) { return code->_co_monitoring != NULL; }
 
-/* Tells whether some thread is at an instruction: in a callback of its event, which goes on with what it found there. */
-static int is_at(PyCodeObject *code, uint32_t i)
+/* Where all threads are, for as long as the GIL is kept: in a callback of an instruction's event, which goes on with
+ * what it found there. */
+static struct {
+    struct {
+        PyCodeObject *code; /* compared, never looked into */
+        int offset;
+    } *at;
+    size_t n, room;
+    int known;
+} running;
+
+static int find_running(void)
 {
+    running.n = 0;
     PyInterpreterState *interpreter = PyInterpreterState_Get();
     for (PyThreadState *ts = PyInterpreterState_ThreadHead(interpreter); ts; ts = PyThreadState_Next(ts)) {
         PyFrameObject *frame = PyThreadState_GetFrame(ts);
         while (frame) {
-            PyCodeObject *its = PyFrame_GetCode(frame);
-            int found = its == code && PyFrame_GetLasti(frame) == (int)(2 * i);
-            PyFrameObject *back = found ? NULL : PyFrame_GetBack(frame);
-            Py_DECREF(its);
+            if (running.n == running.room) {
+                size_t room = running.room ? 2 * running.room : 64;
+                void *at = PyMem_Realloc(running.at, room * sizeof *running.at);
+                if (!at) {
+                    Py_DECREF(frame);
+                    return -1;
+                }
+                running.at = at;
+                running.room = room;
+            }
+            PyCodeObject *code = PyFrame_GetCode(frame);
+            running.at[running.n].code = code;
+            running.at[running.n++].offset = PyFrame_GetLasti(frame);
+            PyFrameObject *back = PyFrame_GetBack(frame);
+            Py_DECREF(code);
             Py_DECREF(frame);
-            if (found)
-                return 1;
             frame = back;
         }
     }
+    running.known = 1;
+    return 0;
+}
+
+static inline void forget_running(void) { running.known = 0; }
+
+/* Tells whether some thread is at an instruction. */
+static int is_at(PyCodeObject *code, uint32_t i)
+{
+    if (!running.known && find_running() < 0)
+        return 1;
+    for (size_t at = 0; at < running.n; at++)
+        if (running.at[at].code == code && running.at[at].offset == (int)(2 * i))
+            return 1;
     return 0;
 }
 

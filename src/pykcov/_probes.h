@@ -327,6 +327,7 @@ static PyObject *add_sites(PyObject *Py_UNUSED(module), PyObject *args)
         s->site[i] = (site_t){unit, unit_at(s->code, unit & ~PART_BEFORE), make_unit(skip ? JUMP_FORWARD : NOP, skip)};
     }
     set_sites(s, 0);
+    forget_running();
     co_code = PyObject_GetAttrString(code, "co_code"); /* kept by the code object, as it is now */
     if (!co_code || SET_EXTRA(code, all_sites.extra, s) < 0)
         goto out;
@@ -337,6 +338,7 @@ static PyObject *add_sites(PyObject *Py_UNUSED(module), PyObject *args)
     all_sites.n += n;
     if (all_sites.awake)
         set_sites(s, 1);
+    forget_running();
     s = NULL;
 out:
     PyMem_Free(s);
@@ -354,6 +356,7 @@ static PyObject *wake(PyObject *Py_UNUSED(module), PyObject *arg)
     all_sites.stuck = 0;
     for (sites_t *s = all_sites.first; s; s = s->next)
         set_sites(s, all_sites.awake);
+    forget_running();
     return PyLong_FromSsize_t(all_sites.stuck);
 }
 
