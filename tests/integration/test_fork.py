@@ -20,8 +20,7 @@ from typing import Any
 import pytest
 
 import pykcov
-from pykcov import inventory, namespace
-from pykcov.probes import events
+from pykcov import inventory, namespace, probes
 
 HANDLE = 0xF0
 HERE = [__file__]
@@ -119,7 +118,7 @@ LOCKS: dict[str, Callable[[pykcov.Device], Any]] = {
     "device": lambda device: namespace.get().device_lock(device.number),
     "another device": lambda device: namespace.get().device_lock(device.number + 1),
     "opening": lambda _: namespace.opening,
-    "probes": lambda _: events._lock,
+    "probes": lambda _: probes._lock,
 }
 
 
@@ -395,7 +394,7 @@ def test_a_device_that_was_closed_while_a_child_had_it_enabled_is_freed_after_th
     del device
     with pykcov.open() as other:
         other.init_trace(512)
-        assert [found.number for found in inventory.inventory().devices] == [other.number]
+        assert [found.number for found in inventory.read().devices] == [other.number]
         assert other.number == number
     gc.collect()
     assert gone() is None
