@@ -338,6 +338,7 @@ def test_a_fixture_of_an_earlier_run_counts_for_the_tests_of_that_run(project: P
     edit(project, "other.py", "return 1", "return 1 + 0")
     # One of the two users of the fixture runs with the change; the other one has still to.
     assert pytest_run(project, "--pykcov", "test_more.py").returncode == 0
+    commit(project)
     assert set(why(project)) == {"test_other.py::test_stock"}
 
 
