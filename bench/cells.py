@@ -18,6 +18,7 @@ from time import thread_time_ns
 from types import SimpleNamespace
 from typing import Any
 
+import compiled
 import processes
 import reading
 from floor import Floor
@@ -363,6 +364,7 @@ CELLS: dict[str, Callable[[Setting], Round]] = {
     "length": length,
     **processes.CELLS,
     **reading.CELLS,
+    **compiled.CELLS,
 }
 
 

@@ -41,6 +41,8 @@ static inline void part_unit(PyCodeObject *Py_UNUSED(code), uint32_t Py_UNUSED(i
 
 #if PY_VERSION_HEX < 0x030c0000
 
+static inline int is_instrumented(PyCodeObject *Py_UNUSED(code)) { return 0; }
+
 static inline int set_unit_at(PyCodeObject *code, uint32_t i, uint16_t value)
 {
     put_unit(units_of(code) + 2 * i, value);
@@ -48,6 +50,8 @@ static inline int set_unit_at(PyCodeObject *code, uint32_t i, uint16_t value)
 }
 
 #else
+
+static inline int is_instrumented(PyCodeObject *code) { return code->_co_monitoring != NULL; }
 
 /* Tells whether some thread is at an instruction: in a callback of its event, which goes on with what it found there. */
 static int is_at(PyCodeObject *code, uint32_t i)

@@ -200,18 +200,6 @@ static PyObject *probe_fire(ProbeObject *p)
     Py_RETURN_FALSE;
 }
 
-/* Code objects are compared by their constants: the same code of the same file is equal, as it is without probes. */
-static PyObject *probe_compare(PyObject *a, PyObject *b, int op)
-{
-    if ((op != Py_EQ && op != Py_NE) || Py_TYPE(a) != &ProbeType || Py_TYPE(b) != &ProbeType)
-        Py_RETURN_NOTIMPLEMENTED;
-    ProbeObject *one = (ProbeObject *)a, *other = (ProbeObject *)b;
-    int equal = one->first == other->first && one->count == other->count;
-    return PyBool_FromLong(equal == (op == Py_EQ));
-}
-
-static Py_hash_t probe_hash(ProbeObject *p) { return (Py_hash_t)(p->first * 8 + p->count); }
-
 /* marshal writes what has a buffer as bytes. The copy's sites sleep: nobody looks at them. */
 static int probe_buffer(PyObject *self, Py_buffer *view, int flags)
 {
@@ -239,8 +227,6 @@ static PyTypeObject ProbeType = {
     .tp_dealloc = (destructor)probe_free,
     .tp_as_number = &probe_number,
     .tp_as_buffer = &probe_as_buffer,
-    .tp_hash = (hashfunc)probe_hash,
-    .tp_richcompare = probe_compare,
     .tp_methods = probe_methods,
 };
 
@@ -256,6 +242,7 @@ typedef struct {
 typedef struct sites {
     struct sites *next, *before;
     PyCodeObject *code; /* borrowed: its extra frees this */
+    int parts;          /* some have PART_BEFORE */
     Py_ssize_t n;
     site_t site[];
 } sites_t;
@@ -269,15 +256,28 @@ static struct {
 
 #include "_codeunits.h"
 
-static void set_sites(sites_t *s, int awake)
+/* Where other tools may have events, or two instructions may have become one. */
+static __attribute__((noinline)) void set_sites_carefully(sites_t *s, int awake)
 {
     for (Py_ssize_t i = 0; i < s->n; i++) {
         site_t *site = &s->site[i];
+        uint32_t unit = site->unit & ~PART_BEFORE;
         if (site->unit & PART_BEFORE)
-            part_unit(s->code, site->unit & ~PART_BEFORE);
-        if (set_unit_at(s->code, site->unit & ~PART_BEFORE, awake ? site->awake : site->asleep) < 0)
+            part_unit(s->code, unit);
+        if (set_unit_at(s->code, unit, awake ? site->awake : site->asleep) < 0)
             all_sites.stuck++;
     }
+}
+
+static inline void set_sites(sites_t *s, int awake)
+{
+    if (s->parts || is_instrumented(s->code)) {
+        set_sites_carefully(s, awake);
+        return;
+    }
+    uint8_t *units = units_of(s->code);
+    for (Py_ssize_t i = 0; i < s->n; i++)
+        put_unit(units + 2 * s->site[i].unit, awake ? s->site[i].awake : s->site[i].asleep);
 }
 
 static void drop_sites(void *extra)
@@ -323,6 +323,7 @@ static PyObject *add_sites(PyObject *Py_UNUSED(module), PyObject *args)
             PyErr_SetString(PyExc_ValueError, "no such site");
             goto out;
         }
+        s->parts |= (unit & PART_BEFORE) != 0;
         s->site[i] = (site_t){unit, unit_at(s->code, unit & ~PART_BEFORE), make_unit(skip ? JUMP_FORWARD : NOP, skip)};
     }
     set_sites(s, 0);

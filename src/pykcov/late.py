@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["give_way", "load"]
+__all__ = ["find_behind", "give_way", "load"]
 
 _path = sys.path[:]  # as it was when pykcov was imported
 _loading: set[int] = set()  # threads
@@ -79,6 +79,18 @@ class _Finder:
             if (spec := finder.find_spec(name)) is not None:
                 return spec
         return PathFinder.find_spec(name, _path)
+
+
+def find_behind(
+    finder: object, name: str, path: Sequence[str] | None, target: ModuleType | None
+) -> ModuleSpec | None:
+    """Return what the finders behind one of ours find; those before it have been asked."""
+    at = sys.meta_path.index(finder) + 1 if finder in sys.meta_path else 0
+    for other in sys.meta_path[at:]:
+        spec = other.find_spec(name, path, target) if hasattr(other, "find_spec") else None
+        if spec is not None:
+            return spec
+    return None
 
 
 # Before carry's own, which puts the carriers into what this one finds.

@@ -96,6 +96,8 @@ class Loop:
         self.first = rules.compiled and not plain
         """A `continue` reports the line at once."""
         self.told = False
+        self.blocks = 0
+        """How many `with` blocks are around it."""
 
 
 PLAIN = {"range", "sorted", "list", "tuple", "set", "frozenset", "dict", "str", "bytes"}
@@ -105,6 +107,7 @@ class Frame:
     """A function, class body or module that executes."""
 
     __slots__ = (
+        "blocks",
         "file",
         "handling",
         "line",
@@ -131,6 +134,8 @@ class Frame:
         self.line = 0
         self.handling: list[BaseException] = []
         self.loops: list[Loop] = []
+        self.blocks: list[int] = []
+        """The lines of the `with` blocks that it is in."""
 
     def enter(self, line: int) -> None:
         """The code object starts."""
@@ -156,6 +161,11 @@ class Frame:
         # Else a list on several lines begins later.
         elif not isinstance(node, ast.Assign | ast.Expr):
             self.touch(node.lineno)
+
+    def leave_blocks(self, around: int) -> None:
+        """Blocks are about to be left, but the outermost ones. Compiled, that is told at once."""
+        for line in self.blocks[around:][::-1] if self.rules.compiled else ():
+            self.touch(line)
 
     def jump_back(self) -> None:
         """A loop inside a line begins again."""

@@ -69,11 +69,13 @@ class Interpreter(Expressions):
         yield
 
     def do_Break(self, node: ast.Break, f: Frame) -> Steps:
+        f.leave_blocks(f.loops[-1].blocks)
         return BREAK
         yield
 
     def do_Continue(self, node: ast.Continue, f: Frame) -> Steps:
         loop = f.loops[-1]
+        f.leave_blocks(loop.blocks)
         if loop.first:
             f.touch(loop.line)
             loop.told = True
@@ -120,6 +122,7 @@ class Interpreter(Expressions):
         return None
 
     def do_Return(self, node: ast.Return, f: Frame) -> Steps:
+        f.leave_blocks(0)
         if node.value is None:
             return Returned(None)
         return Returned((yield from self.value(node.value, f)))
@@ -185,6 +188,7 @@ class Interpreter(Expressions):
     def turn(self, node: ast.For | ast.AsyncFor | ast.While, f: Frame) -> Steps:
         """Executes the body of a loop once, and comes back to its line if it goes on."""
         f.loops.append(Loop(node, self.rules))
+        f.loops[-1].blocks = len(f.blocks)
         try:
             done = yield from self.block(node.body, f)
         finally:
@@ -290,7 +294,7 @@ class Interpreter(Expressions):
         self, node: ast.With | ast.AsyncWith, items: list[ast.withitem], f: Frame
     ) -> Steps:
         if not items:
-            return (yield from self.block(node.body, f))
+            return (yield from self.block_of(node, f))
         manager = yield from self.value(items[0].context_expr, f)
         enter, leave = ("__aenter__", "__aexit__") if isinstance(node, ast.AsyncWith) else (
             "__enter__", "__exit__",
@@ -310,17 +314,29 @@ class Interpreter(Expressions):
         except BaseException as error:
             if self.dead or isinstance(error, Abort | GeneratorExit):
                 raise
-            self.touch_again(node, f)
+            f.touch(node.lineno)
             if not (yield from call(leave, type(error), error, None)):
                 raise
             return None
-        self.touch_again(node, f)
+        if done is None or not self.rules.compiled:
+            f.touch(node.lineno)
         yield from call(leave, None, None, None)
         return done
 
-    def touch_again(self, node: ast.With | ast.AsyncWith, f: Frame) -> None:
-        if not self.rules.compiled:
-            f.touch(node.lineno)
+    def block_of(self, node: ast.With | ast.AsyncWith, f: Frame) -> Steps:
+        """Executes the block of a `with`; one that is on its line is left on that line."""
+        if node.body[0].lineno == node.lineno:
+            return (yield from self.block(node.body, f))
+        f.blocks.append(node.lineno)
+        try:
+            return (yield from self.block(node.body, f))
+        except BaseException as error:
+            # Also where the line was told before what raised.
+            if self.rules.compiled and not isinstance(error, Abort | GeneratorExit):
+                f.line = 0
+            raise
+        finally:
+            f.blocks.pop()
 
 
 def caught(error: BaseException, wanted: Any) -> bool:

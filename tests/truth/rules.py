@@ -19,8 +19,8 @@ class Rules:
     same_line_again: bool
     """A jump backwards to the same line reports the line again (trace functions, not monitoring)."""
     compiled: bool = False
-    """Statements report themselves: a `with` does not report again at its end, and a `continue` reports the
-    `for` that goes on before what blocks around it do at their end, if that iterates over who knows what."""
+    """Statements report themselves. One that leaves `with` blocks reports them before what they do at their end
+    happens; and a `continue` reports the `for` that goes on before that, if it iterates over who knows what."""
 
 
 def of_pykcov() -> Rules:

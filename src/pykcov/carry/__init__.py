@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from ..late import load
+from ..late import find_behind, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,12 +61,10 @@ class _Finder:
     ) -> ModuleSpec | None:
         if name not in _CARRIERS:
             return None
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target) if finder is not _Finder else None
-            if spec is not None:
-                _wrap_when_executed(spec.loader)
-                return spec
-        return None
+        spec = find_behind(_Finder, name, path, target)
+        if spec is not None:
+            _wrap_when_executed(spec.loader)
+        return spec
 
 
 def _wrap_when_executed(loader: Any) -> None:

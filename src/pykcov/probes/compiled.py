@@ -12,7 +12,6 @@ import importlib.machinery
 import marshal
 import os
 import sys
-import threading
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from .. import _recorder, codemap, probes
 from ..errors import KcovError, warn
+from ..late import find_behind
 from ..scope import Scope
 from . import cache, compare, scopes
 from .events import is_generated
@@ -45,6 +45,8 @@ class _File:
     path: str
     recipe: Recipe
     places: _recorder.Places
+    probes: dict[str, Any]
+    """What stands in the place of its placeholders: the same each time, so that its code is equal each time."""
     version: int = -1
     """Of the scopes when its mask was set."""
     pcs: array[int] | None = None
@@ -59,7 +61,6 @@ _resolved = -1, -1  # at which version of the scopes, and how many files
 # File names of code that is there, or was, and has no probes.
 _uncompiled: dict[str, None] = {}
 _gaps: tuple[tuple[int, int], bool] = ((-1, -1), False)
-_finding = threading.local()
 
 
 def install(scope: Scope, *, comparisons: bool = False) -> None:
@@ -246,15 +247,14 @@ def _assemble(path: str, recipe: Recipe, comparisons: bool) -> CodeType:
     """Put probes in the place of a recipe's placeholders."""
     file = _files.get((path, recipe.digest, comparisons))
     if file is None:
-        file = _files[path, recipe.digest, comparisons] = _File(
-            path, recipe, _recorder.Places(len(recipe.places))
-        )
+        places = _recorder.Places(len(recipe.places))
+        probes = {
+            text_of(number): _make(probe, places) for number, probe in enumerate(recipe.probes)
+        }
+        file = _files[path, recipe.digest, comparisons] = _File(path, recipe, places, probes)
     if comparisons:
         compare.instrumented(path)
-    probes = {
-        text_of(number): _make(probe, file.places) for number, probe in enumerate(recipe.probes)
-    }
-    _recorder.plant(recipe.code, probes)
+    _recorder.plant(recipe.code, file.probes)
     for code, sites in zip(inner_codes(recipe.code), recipe.sites, strict=True):
         if sites:
             _recorder.add_sites(code, sites)
@@ -283,20 +283,8 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        names = _finding.__dict__.setdefault("names", set())
-        if fullname in names:  # another finder like this one asks all others, too
-            return None
-        names.add(fullname)
-        try:
-            for finder in sys.meta_path:
-                if finder is self or not hasattr(finder, "find_spec"):
-                    continue
-                spec = finder.find_spec(fullname, path, target)
-                if spec is not None:
-                    return _with_loader(spec)
-            return None
-        finally:
-            names.discard(fullname)
+        spec = find_behind(self, fullname, path, target)
+        return None if spec is None else _with_loader(spec)
 
 
 def _with_loader(spec: ModuleSpec) -> ModuleSpec:

@@ -55,6 +55,10 @@ class _Around:
     """It is in a function, not in the body of a module or class."""
     header: int = 0
     """The line that is recorded when the loop that it is in goes on; 0 if the loop does that itself."""
+    blocks: tuple[int, ...] = ()
+    """The lines of the `with` blocks that it is in, from the inside: recorded again when they are left."""
+    in_loop: int = 0
+    """How many of them are in the innermost loop."""
 
 
 def insert(tree: ast.Module, source: Source, placeholders: Placeholders, *, asserts: bool) -> None:
@@ -139,6 +143,10 @@ class _Inserter:
                     if isinstance(node, _Loop) and self.is_plain(node):
                         pending.flags |= _BEGINS
                 last = recorded or last
+            if isinstance(node, ast.Return):
+                pending += around.blocks
+            elif isinstance(node, ast.Break | ast.Continue):
+                pending += around.blocks[: around.in_loop]
             if isinstance(node, ast.Continue) and around.header:
                 pending.append(around.header)
             if pending and not self.passes(node) and not isinstance(node, _Try):
@@ -188,7 +196,7 @@ class _Inserter:
         elif isinstance(node, _Loop):
             self.loop(node, around, line)
         elif isinstance(node, _With):
-            node.body = self.block(node.body, around, line)
+            self.with_block(node, around, line)
         elif isinstance(node, _Try):
             node.body = self.block(node.body, around, line, pending)
             for handler in node.handlers:
@@ -219,15 +227,32 @@ class _Inserter:
             at_start = _Places([line] if self.line_of(node.body[0].lineno) != line else [])
             at_end = _Places([line])
             at_start.flags = at_end.flags = _GOES_ON
-            node.body = self.block(node.body, _Around(around.function), line, at_start)
+            inside = _Around(around.function, 0, around.blocks)
+            node.body = self.block(node.body, inside, line, at_start)
         elif _records_in_test(node):
             node.test = self.before(node.lineno, node.test)
-            node.body = self.block(node.body, _Around(around.function), line)
+            inside = _Around(around.function, 0, around.blocks)
+            node.body = self.block(node.body, inside, line)
         else:
-            inside = _Around(around.function, line)
+            inside = _Around(around.function, line, around.blocks)
             node.body = self.block(node.body, inside, line, ending=(line,))
         if node.orelse or at_end:
             node.orelse = self.block(node.orelse, around, 0, at_end)
+
+    def with_block(self, node: _With, around: _Around, line: int) -> None:
+        """Record the line of a `with` again when its block is left, as events do."""
+        is_below = self.line_of(node.body[0].lineno) != line
+        inside = around
+        if is_below:
+            inside = _Around(
+                around.function, around.header, (line, *around.blocks), around.in_loop + 1
+            )
+        node.body = self.block(node.body, inside, line, ending=(line,))
+        if is_below:
+            # An exception passes a handler of no type.
+            nothing = at(node.lineno, ast.Tuple([], ast.Load()))
+            handler = ast.ExceptHandler(self.before(node.lineno, nothing), None, [ast.Pass()])
+            node.body = [at(NO_LINE, ast.Try(node.body, [at(node.lineno, handler)], [], []))]
 
     def is_plain(self, node: _Loop) -> bool:
         """Tell whether nothing can happen where a loop goes on, but that it does."""

@@ -1,0 +1,138 @@
+"""What compiled probes cost: asleep, while this task collects, while another does; waking, sleeping, importing."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+from time import thread_time_ns
+
+from setting import AREA, Round, Setting
+from workloads import WORKLOADS, Copy, no_words, timed
+
+import pykcov
+from pykcov import _recorder
+
+ALONE = [name for name in WORKLOADS if name != "threads"]
+SITES = 10_000
+
+
+def collecting(setting: Setting, name: str) -> Round:
+    """A workload with compiled probes in its three states, as ratios to plain; ns for an event."""
+    pykcov.instrument(include=[str(setting.directory / "probed" / "*")])
+    probed, plain = Copy(setting.directory, "probed"), Copy(setting.directory, "plain")
+    workload = WORKLOADS[name]
+    repeat = setting.times(workload.repeat)
+    device = pykcov.open(include=[str(setting.directory / "probed" / "*")])
+    device.init_trace(AREA)
+    words = device.mmap()
+    assert probed.chunk(workload)() == plain.chunk(workload)()
+    rounds = itertools.count()
+
+    def measure(copy: Copy, mine: memoryview) -> int:
+        return timed(copy.chunk(workload), repeat, mine)
+
+    def asleep() -> int:
+        return measure(probed, no_words())
+
+    def here() -> int:
+        device.enable()
+        spent = measure(probed, words)
+        device.disable()
+        return spent
+
+    def elsewhere() -> int:
+        ready, done = threading.Event(), threading.Event()
+
+        def other() -> None:
+            device.enable()
+            ready.set()
+            done.wait()
+            device.disable()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        ready.wait()
+        spent = measure(probed, no_words())
+        done.set()
+        thread.join()
+        return spent
+
+    def one_round() -> dict[str, float]:
+        found = {}
+        states = [("asleep", asleep), ("here", here), ("elsewhere", elsewhere)]
+        turn = next(rounds) % 3
+        before = measure(plain, no_words())
+        for state, spend in states[turn:] + states[:turn]:
+            spent = spend()
+            after = measure(plain, no_words())
+            found[state] = 2 * spent / (before + after)
+            if state == "here":
+                found["ns"] = (spent - (before + after) / 2) / (words[0] * repeat)
+            before = after
+        return found
+
+    return one_round
+
+
+def waking(setting: Setting) -> Round:
+    """µs to wake 10,000 sites and let them sleep again."""
+    lines = "".join(f"    x = f(x, {i})\n" for i in range(20))
+    text = "".join(f"def f{i}(f, x):\n{lines}    return x\n" for i in range(SITES // 21))
+    (setting.directory / "many.py").write_text(text, "utf-8")
+    pykcov.instrument(include=[str(setting.directory / "many.py")])
+    sys.path.insert(0, str(setting.directory))
+    importlib.import_module("many")
+    sites = _recorder.count_sites()[0]
+    times = setting.times(100)
+
+    def one_round() -> dict[str, float]:
+        began = thread_time_ns()
+        for _ in range(times):
+            _recorder.wake(True)
+            _recorder.wake(False)
+        return {"both": (thread_time_ns() - began) / times / 1000 * SITES / sites}
+
+    return one_round
+
+
+def importing(setting: Setting) -> Round:
+    """ms for 1,000 lines of json, html and tomllib: plain from its .pyc, with probes the first time and again."""
+    os.environ["XDG_CACHE_HOME"] = str(setting.directory / "cache")
+    sys.dont_write_bytecode = False
+    pykcov.instrument(include=[str(setting.directory / "probed" / "*")])
+    copies = {name: Copy(setting.directory, name) for name in ("plain", "probed")}
+    lines = sum(
+        len(path.read_text("utf-8").splitlines())
+        for path in copies["plain"].directory.rglob("*.py")
+    )
+
+    def load(name: str) -> float:
+        for loaded in [key for key in sys.modules if key.partition(".")[0] == name]:
+            del sys.modules[loaded]
+        sys.path.insert(0, str(setting.directory))
+        importlib.invalidate_caches()
+        began = thread_time_ns()
+        importlib.import_module(f"{name}.programs")
+        spent = thread_time_ns() - began
+        sys.path.remove(str(setting.directory))
+        return spent / 1e6 / lines * 1000
+
+    def one_round() -> dict[str, float]:
+        shutil.rmtree(Path(os.environ["XDG_CACHE_HOME"]), ignore_errors=True)
+        found = {"first": load("probed")}
+        found |= {"plain": load("plain"), "cached": load("probed")}
+        return found
+
+    return one_round
+
+
+CELLS = {
+    **{f"compiled {w}": lambda s, w=w: collecting(s, w) for w in ALONE},  # type: ignore[misc]
+    "waking": waking,
+    "importing": importing,
+}
