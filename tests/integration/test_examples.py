@@ -101,3 +101,12 @@ def test_the_demo_finds_the_lines_of_one_request_of_a_busy_server(clients: int) 
     assert "match_to_number" not in listing
     assert len(re.findall(r"^worker-\d: ", listing, re.MULTILINE)) == 2
     assert len(re.findall("^scheduler: ", listing, re.MULTILINE)) == 3
+
+
+def test_tracking_gets_through_the_gates_and_a_thousand_times_as_many_blind_tries_do_not() -> None:
+    found = re.fullmatch(
+        r"b'VOCKRQSTtransmit.*' got through after (\d+) tries\n", run("tracking.py")
+    )
+    assert found
+    tries = 1000 * int(found[1])
+    assert run("tracking.py", "--blind", str(tries)) == f"not through after {tries} tries\n"
