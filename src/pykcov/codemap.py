@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from . import namespace
 from .namespace import Namespace
 
-__all__ = ["PYTHON_PC_BASE", "CodeMap", "Place", "SourceFile", "get", "place"]
+__all__ = ["PYTHON_PC_BASE", "CodeMap", "Place", "SourceFile", "get", "is_python", "place"]
 
 log = logging.getLogger("pykcov")
 
@@ -33,10 +33,15 @@ _SKIP = 1 << 24
 Key = tuple[Any, ...]
 
 
-class Place(NamedTuple):
-    """One place in Python code: what a PC names."""
+def is_python(pc: int) -> bool:
+    """Tell whether a PC is one of Python code, by its value."""
+    return PYTHON_PC_BASE <= pc < _END
 
-    kind: str  # 'line', 'entry', 'arm'
+
+class Place(NamedTuple):
+    """One place in Python code, or in the kernel: what a PC names."""
+
+    kind: str  # 'line', 'entry', 'arm', 'kernel'
     file: str
     line: int
     function: str
@@ -118,7 +123,7 @@ class CodeMap:
 
     def place(self, pc: int) -> Place | None:
         """Return the place that a PC names, None if the map does not have it."""
-        if not PYTHON_PC_BASE <= pc < _END:
+        if not is_python(pc):
             return None
         found = self._look_up(pc)
         if found is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from . import codemap, probes
+from . import probes
 from .area import RECORD_WORDS, Area, Head
+from .symbolize import places
 from .trace import SectionRecord, Trace
 
 __all__ = ["make_trace", "read_area", "read_records"]
@@ -36,6 +37,6 @@ def read_records(area: Area, offset: int = 0) -> list[SectionRecord]:
 
 def make_trace(pcs: array[int], sections: Sequence[SectionRecord], dropped: int) -> Trace:
     """Return the Trace of these PCs, with the places that they name."""
-    known = ((pc, codemap.place(pc)) for pc in set(pcs))
-    places = {pc: found for pc, found in known if found is not None}
-    return Trace(pcs, places=places, sections=sections, dropped=dropped, probe=probes.name())
+    return Trace(
+        pcs, places=places(set(pcs)), sections=sections, dropped=dropped, probe=probes.name()
+    )

@@ -14,12 +14,13 @@ from ..errors import KcovError
 
 __all__ = ["main"]
 
-COMMANDS = ("run", "report", "ls", "doctor")
+COMMANDS = ("run", "report", "ls", "trace", "doctor")
 
 HELP = """\
 usage: pykcov run [options] (SCRIPT | -m MODULE) [ARGS...]
        pykcov report [--pcs] [FILE]
        pykcov ls [--sections] [--watch [SECONDS]]
+       pykcov trace [options] [--] COMMAND [ARGS...]
        pykcov doctor [--clean]
 
 pykcov records which lines of a Python program were executed, in order: by the whole program, by one
@@ -28,6 +29,7 @@ thread or asyncio task, or by one request and whatever threads work for it.
   run      run a program as `python` would, write its trace and print a summary
   report   print the summary of a trace again, or its PCs in order of execution
   ls       show the devices that are open now: owner, handles, open sections, fill, drops
+  trace    run any program under the kernel's kcov: what the kernel did for each system call
   doctor   say which probe is in use and why, what devices are open, and what is stale
 
 `pykcov COMMAND --help` explains a command.  `pykcov --version` prints the version.
