@@ -80,6 +80,7 @@ typedef struct {
     uint64_t *lost;     /* counts what did not fit */
     uint64_t scope;     /* one bit: units that have it are wanted */
     int branch;         /* branch arms are wanted too */
+    int kernel;         /* what the kernel records is wanted too */
     PyObject *on_full;  /* on_full(): makes room, or does not; NULL for none */
     int in_full, attached;
     thread_t *thread;
@@ -102,6 +103,16 @@ typedef struct {
     PyObject *outer; /* what the context had before: an Inherited, or None */
 } InheritedObject;
 
+/* What the kernel's kcov records for a thread: see _kernel.h. */
+typedef struct {
+    Py_buffer buffer;
+    uint64_t *words; /* [count, PC ...]: the kernel adds to them */
+    uint64_t capacity;
+    uint64_t noticed; /* how many there were when pykcov's own code began to run; what comes then is not the program's */
+    TaskObject *task; /* whose event was the last one: what comes is for it; a reference */
+    int busy;
+} kernel_t;
+
 /* Initial-exec: a general-dynamic variable costs 2 ns more at each event. Keep it small, the
  * surplus of static TLS is. */
 static __thread struct {
@@ -110,7 +121,20 @@ static __thread struct {
     TaskObject *task;
     thread_t *traced;
     int quiet; /* pykcov's own code runs, and what it calls is not the program */
+    kernel_t *kernel; /* NULL: this thread does not collect the kernel's */
 } here __attribute__((tls_model("initial-exec")));
+
+static inline void hush(void)
+{
+    if (!here.quiet++ && here.kernel)
+        here.kernel->noticed = load(here.kernel->words);
+}
+
+static inline void unhush(void)
+{
+    if (!--here.quiet && here.kernel)
+        store(here.kernel->words, here.kernel->noticed);
+}
 
 static PyTypeObject SinkType, TaskType, UnitType, InheritedType;
 
@@ -205,9 +229,9 @@ static int contained(void)
     PyErr_NormalizeException(&type, &value, &traceback);
     if (traceback)
         PyException_SetTraceback(value, traceback);
-    here.quiet++;
+    hush();
     PyObject *ours = state.contain ? PyObject_CallOneArg(state.contain, value) : NULL;
-    here.quiet--;
+    unhush();
     if (!ours)
         PyErr_Clear();
     int keep = ours == Py_False;
@@ -230,9 +254,9 @@ static int call_hook(PyObject *hook, PyObject *arg, int *lost)
         return 0;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    here.quiet++;
+    hush();
     PyObject *done = arg ? PyObject_CallOneArg(hook, arg) : PyObject_CallNoArgs(hook);
-    here.quiet--;
+    unhush();
     if (!done && contained())
         *lost = 1;
     else if (!done) {
@@ -272,13 +296,15 @@ static int refresh(PyThreadState *ts)
     return 0;
 }
 
+static int kernel_event(TaskObject *task);
+
 static inline int current(TaskObject **task)
 {
     if (!here.ts || here.version != here.ts->context_ver || here.epoch != state.epoch)
         if (refresh(THIS_THREAD()) < 0)
             return -1;
     *task = here.task;
-    return 0;
+    return here.kernel ? kernel_event(here.task) : 0;
 }
 
 /* ------------------------------------------------------------------ append */
@@ -327,6 +353,8 @@ static inline int record(TaskObject *task, uint64_t mask, uint64_t pc, int branc
     }
     return failed;
 }
+
+#include "_kernel.h"
 
 /* ------------------------------------------------------------------ Unit: the places of a code object */
 
@@ -503,14 +531,14 @@ static void sink_free(SinkObject *s)
 
 static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"area", "capacity", "lost", "scope", "branch", "on_full", NULL};
+    static char *names[] = {"area", "capacity", "lost", "scope", "branch", "on_full", "kernel", NULL};
     SinkObject *s = (SinkObject *)type->tp_alloc(type, 0);
     if (!s)
         return NULL;
     PyObject *on_full = Py_None;
     unsigned long long capacity, scope;
-    if (!PyArg_ParseTupleAndKeywords(args, kw, "w*Kw*K|pO", names, &s->area_buffer, &capacity, &s->lost_buffer,
-                                     &scope, &s->branch, &on_full)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "w*Kw*K|pOp", names, &s->area_buffer, &capacity, &s->lost_buffer,
+                                     &scope, &s->branch, &on_full, &s->kernel)) {
         Py_DECREF(s);
         return NULL;
     }
@@ -627,6 +655,8 @@ static PyObject *task_attach(TaskObject *t, PyObject *sink)
 {
     if (Py_TYPE(sink) != &SinkType)
         return PyErr_Format(PyExc_TypeError, "a Sink, not %s", Py_TYPE(sink)->tp_name);
+    if (kernel_change(t) < 0)
+        return NULL;
     if (t->nsinks == t->room) {
         Py_ssize_t room = t->room ? 2 * t->room : 4;
         SinkObject **sinks = PyMem_Resize(t->sinks, SinkObject *, room);
@@ -644,6 +674,7 @@ static PyObject *task_attach(TaskObject *t, PyObject *sink)
 
 static PyObject *task_detach(TaskObject *t, PyObject *sink)
 {
+    int failed = kernel_change(NULL);
     for (Py_ssize_t i = 0; i < t->nsinks; i++) {
         if (t->sinks[i] != (SinkObject *)sink)
             continue;
@@ -655,9 +686,9 @@ static PyObject *task_detach(TaskObject *t, PyObject *sink)
         ((SinkObject *)sink)->attached = 0;
         release_thread((SinkObject *)sink);
         Py_DECREF(sink);
-        Py_RETURN_TRUE;
+        return failed < 0 ? NULL : Py_NewRef(Py_True);
     }
-    Py_RETURN_FALSE;
+    return failed < 0 ? NULL : Py_NewRef(Py_False);
 }
 
 static PyMethodDef task_methods[] = {
@@ -756,13 +787,13 @@ static PyTypeObject InheritedType = {
 
 static PyObject *quiet_enter(PyObject *self, PyObject *Py_UNUSED(arg))
 {
-    here.quiet++;
+    hush();
     return Py_NewRef(self);
 }
 
 static PyObject *quiet_exit(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
-    here.quiet--;
+    unhush();
     Py_RETURN_NONE;
 }
 
@@ -903,6 +934,7 @@ static PyObject *after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg
     state.process++;
     state.epoch++;
     state.sinks = 0;
+    here.kernel = NULL; /* the kernel does not follow */
     forget_thread();
     Py_RETURN_NONE;
 }
@@ -930,6 +962,9 @@ static PyMethodDef methods[] = {
     {"move", move, METH_VARARGS, NULL},
     {"tell", tell, METH_VARARGS, NULL},
     {"add", add, METH_VARARGS, NULL},
+    {"kernel_bind", kernel_bind, METH_O, NULL},
+    {"kernel_unbind", kernel_unbind, METH_NOARGS, NULL},
+    {"kernel_switch", kernel_switch, METH_NOARGS, NULL},
     PROBE_METHODS
     {NULL},
 };

@@ -24,7 +24,7 @@ class Sink:
     """Where a task's events go: ``area[0]`` counts the records behind it, at most ``capacity``.
 
     What does not fit adds to ``lost[0]``, unless ``on_full()`` makes room. Only events of units that have
-    the ``scope`` bit are recorded, and branch arms only with ``branch``.
+    the ``scope`` bit are recorded, and branch arms only with ``branch``. With ``kernel`` also what the kernel records.
     """
 
     def __new__(
@@ -35,6 +35,7 @@ class Sink:
         scope: int,
         branch: bool = False,
         on_full: Callable[[], object] | None = None,
+        kernel: bool = False,
     ) -> Self: ...
     def move_on(self, area: Buffer, lost: Buffer, /) -> None:
         """Record into another area from now on, of at least the same capacity."""
@@ -194,6 +195,13 @@ def tell(dropped: Buffer, head: Buffer, left: int, /) -> None:
 
 def add(words: Buffer, value: int, /) -> None:
     """Add to ``words[0]``, atomically."""
+
+def kernel_bind(area: Buffer, /) -> None:
+    """Take what the kernel records for this thread from ``area``, a device's, into the order of its tasks."""
+
+def kernel_unbind() -> None: ...
+def kernel_switch() -> bool:
+    """Say that this thread may run another task from here on; return whether it has an area of the kernel's."""
 
 def traced() -> tuple[bool, Any]:
     """3.11: whether ours traces this thread, and what it was put in front of."""

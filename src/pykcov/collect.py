@@ -6,12 +6,14 @@ a section of that, and whatever the block causes inherits the common handle and 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from array import array
 from collections.abc import Iterable
 from errno import EBADF, EEXIST, EINVAL
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from . import device, probes, remote, task
 from .area import Area, Head
@@ -20,6 +22,9 @@ from .reading import make_trace, read_records
 from .scope import Scope
 from .task import quietly
 from .trace import SectionRecord, Trace
+
+if TYPE_CHECKING:
+    from .linux import background
 
 __all__ = ["collect"]
 
@@ -37,8 +42,11 @@ class collect:
 
     ``source``, ``include`` and ``omit`` choose the files as coverage.py's do. ``branch=True`` records branch arms
     too. ``area_size`` is the size in words of the device's area, and of a section's in another process: a full
-    one is emptied by this process, so nothing is dropped in it. Several may be open at once, nested or not; each
-    gets its own. Raises KcovError EEXIST if a handle is in use, EINVAL for what is not a handle.
+    one is emptied by this process, so nothing is dropped in it. ``kernel=True`` adds what the kernel did for the
+    block, by the kernel's own kcov: the system calls of all threads and processes that are collected, each behind
+    the line that made it, and the kernel's sections for a USB bus among ``handles``. Several may be open at once,
+    nested or not; each gets its own. Raises KcovError EEXIST if a handle is in use, EINVAL for what is not a handle;
+    with ``kernel=True`` also as the verbs of the kernel's device do.
     """
 
     @quietly
@@ -51,17 +59,21 @@ class collect:
         omit: Iterable[str] = (),
         branch: bool = False,
         area_size: int = 1 << 16,
+        kernel: bool = False,
     ) -> None:
         self._handles = (handles,) if isinstance(handles, int) else tuple(handles)
         self._scope = Scope(source, include, omit)
         self._branch = branch
         self._area_size = area_size
+        self._kernel = kernel
+        self._background: background.Background | None = None
         self._device: device.Device | None = None
         self._section: remote.Section | None = None
         self._token: task.Token | None = None
         self._trace: Trace | None = None
         self._records: list[SectionRecord] = []
         self._words = 0
+        self._lost = 0  # of the background's
         self._pid = 0
         self.handle = 0
 
@@ -71,7 +83,24 @@ class collect:
             raise KcovError(EINVAL, "collect: it can be entered once")
         probes.bit(self._scope, branch=self._branch)  # raises where a section would only warn
         task.current()  # before it inherits from this block: it is a section of it as it is
-        opened = device.Device(self._scope, branch=self._branch, sections=_RECORDS)
+        with contextlib.ExitStack() as held:
+            if self._kernel:
+                from .linux import background, threads
+
+                held.enter_context(threads.enabled())
+                self._background = self._background or background.of_handles(self._handles)
+            try:
+                self._begin()
+            except BaseException:
+                if self._background is not None:
+                    self._background.close()
+                raise
+        return self
+
+    def _begin(self) -> None:
+        opened = device.Device(
+            self._scope, branch=self._branch, sections=_RECORDS, kernel=self._kernel
+        )
         try:
             opened.init_trace(self._area_size)
             from tempfile import (
@@ -88,7 +117,6 @@ class collect:
         self._pid = os.getpid()
         self._token = opened._pass_on(follow=True)
         self._section = remote.enter(self.handle, opened._key(), implicit=True)
-        return self
 
     @quietly
     def __exit__(
@@ -107,6 +135,8 @@ class collect:
             token, self._token = self._token, None
             task.reset(token)
         opened._end_collect()
+        if self._background is not None:
+            self._take_background(self._background)
         self._trace = self._read(opened)
         opened.close()
         self._spool.close()
@@ -146,10 +176,27 @@ class collect:
         self._words += count
         words[0] = 0
 
+    def _take_background(self, found: background.Background) -> None:
+        """Bring in what the kernel's background threads did, as a section behind all others."""
+        assert self._device is not None
+        pcs, self._lost = found.take(settled=True)
+        found.close()
+        with self._device._get_lock():
+            self._drain()
+        if pcs:
+            start, self._words = self._words, self._words + len(pcs)
+            self._spool.write(array("Q", pcs))
+            began, now = found.began_ns, time.monotonic_ns()
+            self._records.append(
+                SectionRecord(found.handle, 0, 0, "kernel", 0, start, self._words, began, now)
+            )
+
     def _read(self, opened: device.Device) -> Trace:
         with opened._get_lock():
             self._drain()
             self._spool.seek(0)
             pcs = array("Q", self._spool.read())
             self._spool.seek(0, 2)
-        return make_trace(pcs, tuple(self._records), opened.dropped)
+        return make_trace(
+            pcs, tuple(self._records), opened.dropped + self._lost, kernel=self._kernel
+        )

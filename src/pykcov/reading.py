@@ -35,8 +35,9 @@ def read_records(area: Area, offset: int = 0) -> list[SectionRecord]:
     return records
 
 
-def make_trace(pcs: array[int], sections: Sequence[SectionRecord], dropped: int) -> Trace:
+def make_trace(
+    pcs: array[int], sections: Sequence[SectionRecord], dropped: int, *, kernel: bool = False
+) -> Trace:
     """Return the Trace of these PCs, with the places that they name."""
-    return Trace(
-        pcs, places=places(set(pcs)), sections=sections, dropped=dropped, probe=probes.name()
-    )
+    probe = probes.name() + ", kcov" * kernel
+    return Trace(pcs, places=places(set(pcs)), sections=sections, dropped=dropped, probe=probe)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from errno import ETIMEDOUT, EUCLEAN
+from typing import TYPE_CHECKING
 
 from . import _recorder, abi, area, namespace, probes, registry, task
 from ._recorder import remote
@@ -22,6 +23,9 @@ from .namespace import Lock
 from .registry import Mode, Word
 from .scope import Scope
 from .task import CommonHandle, Task, quiet
+
+if TYPE_CHECKING:
+    from .linux.threads import Thread
 
 __all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
 
@@ -36,7 +40,7 @@ class Session:
     """What this process knows of one session of one device: where a section's words go."""
 
     __slots__ = (
-        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "is_own", "key", "lock",
+        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "is_own", "kernel", "key", "lock",
         "pool", "registry", "scope", "sections", "sequence", "slot", "slot_number",
     )  # fmt: skip
 
@@ -48,6 +52,7 @@ class Session:
         *,
         branch: bool,
         is_own: bool,
+        kernel: bool = False,
         drain: Callable[[], None] | None = None,
     ) -> None:
         self.registry = registry.get()
@@ -58,11 +63,12 @@ class Session:
         self.dropped = self.slot[Word.DROPPED :]
         self.area = device_area
         self.area_size = self.slot[Word.REMOTE_SIZE]
-        if drain is not None:
+        if drain is not None and not kernel:  # a system call has many PCs
             self.area_size = min(self.area_size, _DRAINED)
         self.capacity = abi.capacity(self.area_size)  # records in a section's area
         self.scope = scope
         self.branch = branch
+        self.kernel = kernel
         self.is_own = is_own  # this process enabled the device
         # Makes room in the device's area: only collect() has that, in the process that collects. Others park.
         self.drain = drain
@@ -210,7 +216,7 @@ class Section:
     """An open section of one task."""
 
     __slots__ = (
-        "area", "depth", "handle", "has_parked", "implicit", "is_settled", "process", "session",
+        "area", "depth", "handle", "has_parked", "implicit", "is_settled", "kernel", "process", "session",
         "sink", "task",
     )  # fmt: skip
 
@@ -233,10 +239,16 @@ class Section:
             scope_bit,
             session.branch,
             self.make_room if session.drained else None,
+            session.kernel,
         )
+        self.kernel: Thread | None = None
         owner.sections.append(self)
         owner.own()
         session.sections[self] = None
+        if session.kernel:
+            from .linux import threads
+
+            self.kernel = threads.enter(self)
         owner.attach(self.sink)
         probes.arm()
 
@@ -317,6 +329,8 @@ class Section:
             self.task.sections.remove(self)
         self.task.release()
         self.session.sections.pop(self, None)
+        if self.kernel is not None:
+            self.kernel.leave(self)
         head = self.area.head
         try:
             if not self._hand_over():
@@ -386,11 +400,12 @@ def _join(key: int) -> Session | None:
         device_area = Area(shared.namespace, registry.area_name(slot[Word.FILE]))
         about = device_area.about
         scope, branch = Scope.from_json(about["scope"]), bool(about["branch"])
+        kernel = bool(about.get("kernel"))
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError) as error:
         raise KcovError(EUCLEAN, f"area of device {number} is damaged: {error}") from None
-    session = Session(key, device_area, scope, branch=branch, is_own=False)
+    session = Session(key, device_area, scope, branch=branch, is_own=False, kernel=kernel)
     _recorder.add(slot[Word.JOINED :], 1)
     # Without the lock, which a stopped process may hold: if this is still the session, it was all the time.
     if slot[Word.SEQUENCE] != sequence:

@@ -134,6 +134,18 @@ class Trace:
                 result.setdefault(place.file, set()).add(place.function)
         return result
 
+    def kernel(self) -> dict[str, set[str]]:
+        """Return for each file of the kernel's source the functions that were executed.
+
+        Without debug information they are under '[kernel]' and '[module]'. ``lines`` and ``functions`` have Python's
+        only.
+        """
+        result: dict[str, set[str]] = {}
+        for place in self._places.values():
+            if place.kind == "kernel":
+                result.setdefault(place.file, set()).add(place.function)
+        return result
+
     def files(self) -> dict[str, FileCount]:
         """Return the summary of each file, by name; events of unknown place are under ''.
 
@@ -148,6 +160,11 @@ class Trace:
             if place and place.kind == "entry" and place.function != "<module>":
                 entries[place.file] += 1
         lines = self.lines()
+        for place in self._places.values():
+            if place.kind == "kernel" and place.line:
+                lines.setdefault(place.file, set()).add(place.line)
+        for file, functions in self.kernel().items():
+            entries[file] += len(functions)
         return {
             file: FileCount(len(lines.get(file, ())), entries[file], events[file])
             for file in sorted(events)

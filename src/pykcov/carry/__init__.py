@@ -13,7 +13,7 @@ from typing import Any
 
 from . import aio, processes, threads
 
-__all__ = ["install"]
+__all__ = ["add", "install"]
 
 _CARRIERS: dict[str, Callable[[ModuleType], None]] = {
     "threading": threads.install,
@@ -41,6 +41,14 @@ def install() -> None:
         if module is not None:
             carrier(module)
     sys.meta_path.insert(0, _Finder)
+
+
+def add(name: str, carrier: Callable[[ModuleType], None]) -> None:
+    """Call ``carrier`` with the module of that name: now, or when it is imported."""
+    _CARRIERS[name] = carrier
+    module = sys.modules.get(name)
+    if module is not None:
+        carrier(module)
 
 
 class _Finder:

@@ -24,12 +24,15 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 from types import CodeType, ModuleType
-from typing import NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from .. import namespace, report, tracefile
 from ..collect import collect
 from ..report.text import shown
 from ..trace import Trace
+
+if TYPE_CHECKING:
+    from ..linux.background import Background
 
 __all__ = ["DEFAULT_OUTPUT", "Target", "execute", "main"]
 
@@ -70,8 +73,13 @@ def main(argv: Sequence[str]) -> int:
         target = _target(parser, options)
     except SystemExit as stop:  # --help is 0, a mistake is 2
         return int(stop.code or 0)
+    background = None
+    if options.kernel:
+        from ..linux import background as kernel
+
+        background = kernel.around()
     try:
-        recording = Recording(options)
+        recording = Recording(options, background)
     except ValueError as error:  # of --source, --include, --omit
         _say(sys.stderr, f"pykcov run: {error}")
         return 2
@@ -88,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
 class Recording:
     """A collection around all that the program does until its last atexit handler."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, background: Background | None) -> None:
         """Start to collect. KcovError if that, or to write the trace later, is impossible."""
         self.output = os.path.abspath(options.output)  # the program may change the directory
         self.root = os.getcwd()
@@ -98,15 +106,16 @@ class Recording:
         self.status = 1
         tracefile.check_writable(self.output)
         self.open = contextlib.ExitStack()
-        self.collection = self.open.enter_context(
-            collect(
-                options.handle,
-                source=options.source,
-                include=options.include,
-                omit=options.omit,
-                branch=options.branch,
-            )
+        self.collection = collect(
+            options.handle,
+            source=options.source,
+            include=options.include,
+            omit=options.omit,
+            branch=options.branch,
+            kernel=options.kernel,
         )
+        self.collection._background = background
+        self.open.enter_context(self.collection)
         # At exit the interpreter waits for threads, then calls the atexit handlers from the last to
         # the first: the program's, then this one, then those of pykcov's own modules.
         atexit.register(self.finish)
@@ -345,6 +354,11 @@ def _parser() -> argparse.ArgumentParser:
     add_names("--omit", "do not record files that match these patterns; a,b or repeated")
     parser.add_argument(
         "--branch", action="store_true", help="also record which arm each branch takes"
+    )
+    parser.add_argument(
+        "--kernel",
+        action="store_true",
+        help="also record what the kernel does for the program, by its own kcov; needs root",
     )
     parser.add_argument(
         "--handle",

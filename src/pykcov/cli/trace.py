@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import resource
 import shutil
-import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from errno import EIO, ENOENT
@@ -17,6 +14,7 @@ from ..abi import MAX_SIZE, SUBSYSTEM_USB, remote_handle
 from ..errors import KcovError
 from ..linux import Device, vmlinux
 from ..linux.calls import Call, Calls
+from ..linux.child import end_as
 from ..linux.command import Command, Remote
 from ..linux.vmlinux import Vmlinux
 from ..report.text import plain, printable
@@ -66,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     with _output(options.output) as out:
         command = Command([path, *words[1:]], options.area_size, options.remote)
         _Report(names, frozenset(options.calls), out, summary=options.summary).run(command)
-    return _end_as(command.status)
+    return end_as(command.status)
 
 
 class _Names:
@@ -175,18 +173,6 @@ def _output(name: str | None) -> Iterator[TextIO]:
     finally:
         with contextlib.suppress(BrokenPipeError):
             file.close()
-
-
-def _end_as(status: int) -> int:
-    """Return the exit status of the program; if a signal ended it, end by the same one."""
-    if status >= 0:
-        return status
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one is enough
-    with contextlib.suppress(OSError):  # nobody can handle SIGKILL
-        signal.signal(-status, signal.SIG_DFL)
-    sys.stdout.flush()
-    os.kill(os.getpid(), -status)
-    return 128 - status
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,23 +10,17 @@ import contextlib
 import os
 import select
 import signal
-import time
 from collections.abc import Iterator, Sequence
-from types import FrameType
 from typing import NamedTuple
 
 from ..errors import KcovError
+from .background import Background
+from .child import Signals
 from .device import Device
 
 __all__ = ["Command", "Remote"]
 
 _LOOK_EVERY = 0.05  # seconds
-# Remote coverage arrives when a section ends: until nothing has come for so long, but not for ever.
-_QUIET = 0.3
-_PATIENCE = 5.0
-# The terminal sends these to the program as well.
-_FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
-_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Remote(NamedTuple):
@@ -63,15 +57,13 @@ class Command:
                     if remote.common
                     else 0,
                 )
-            self._signals = {n: signal.getsignal(n) for n in (*_FROM_TERMINAL, *_PASSED_ON)}
             self._start(list(arguments))
             self._close = opened.pop_all().close
 
     def _start(self, arguments: list[str]) -> None:
         told, tell = os.pipe()
-        self._pid = 0
-        self._listen()
-        self._pid = os.fork()
+        self._signals = Signals()
+        self._pid = self._signals.pid = os.fork()
         if not self._pid:
             self._become(arguments, tell)
         os.close(tell)
@@ -79,7 +71,7 @@ class Command:
             failure = file.read().decode("utf-8", "replace")
         if failure:
             os.waitpid(self._pid, 0)
-            self._unlisten()
+            self._signals.restore()
             code, _, text = failure.partition(" ")
             raise KcovError(int(code), text)
         self._ended = os.pidfd_open(self._pid)
@@ -87,7 +79,7 @@ class Command:
     def _become(self, arguments: list[str], tell: int) -> None:
         """Be the program, in the child."""
         try:
-            self._unlisten()
+            self._signals.restore()
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores them
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
             self._device.enable()
@@ -100,21 +92,6 @@ class Command:
         finally:
             os.write(tell, failure.encode())
             os._exit(127)
-
-    def _listen(self) -> None:
-        for number in _FROM_TERMINAL:
-            signal.signal(number, signal.SIG_IGN)
-        for number in _PASSED_ON:
-            signal.signal(number, self._pass_on)
-
-    def _unlisten(self) -> None:
-        for number, handler in self._signals.items():
-            if handler is not None:
-                signal.signal(number, handler)
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        if self._pid:
-            os.kill(self._pid, number)
 
     def parts(self) -> Iterator[Sequence[int]]:
         """Yield the program's PCs, in parts, until it ends; then ``status`` is set. To be read once."""
@@ -132,7 +109,7 @@ class Command:
             self.status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
         finally:
             os.close(self._ended)
-            self._unlisten()
+            self._signals.restore()
 
     @contextlib.contextmanager
     def _stopped(self) -> Iterator[None]:
@@ -158,13 +135,8 @@ class Command:
     def remote_parts(self) -> Iterator[Sequence[int]]:
         """Yield what the kernel's background threads did, when no more of it arrives; close all."""
         if self._remote is not None:
-            words, count = self._remote_words, -1
-            deadline = time.monotonic() + _PATIENCE
-            while count != words[0] and time.monotonic() < deadline:
-                count = words[0]
-                time.sleep(_QUIET)
-            count = min(words[0], len(words) - 1)
-            self.lost += count == len(words) - 1
-            yield words[1 : count + 1].tolist()
+            pcs, lost = Background(self._remote_words, 0).take(settled=True)
+            self.lost += lost
+            yield pcs
             self._remote.disable()
         self._close()
