@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import errno
 import functools
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -27,11 +28,14 @@ class Dwarf:
 
     def __init__(self, path: str) -> None:
         try:
-            self._elf = ELFFile.load_from_path(path)
+            with open(path, "rb") as file:
+                # The reader seeks in it for as long as it lives.
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._elf = ELFFile(data)  # type: ignore[arg-type] # as good as a file
             self._info = self._elf.get_dwarf_info()
-            self.has_debug_info = self._elf.has_dwarf_info()
+            self.has_debug_info = self._elf.has_dwarf_info(strict=True)
             self.build_id = self._build_id()
-        except ELFError as error:
+        except (ELFError, ValueError) as error:  # a file without bytes cannot be mapped
             raise KcovError(errno.EINVAL, f"{path}: {error}") from None
         except OSError as error:
             raise KcovError(error.errno or errno.EIO, f"{path}: {error.strerror}") from None

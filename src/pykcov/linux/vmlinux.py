@@ -49,6 +49,7 @@ class Vmlinux:
         for a file that has no debug information, ENOPKG if there is no reader, else the system's errno.
         """
         self.path = os.fspath(path)
+        _check_elf(self.path)
         self.reader = reader or _choose()
         self._debug = _read_with(self.reader, self.path)
         if not self._debug.has_debug_info:
@@ -80,6 +81,16 @@ class Vmlinux:
                 frame._replace(file=frame.file.removeprefix(self.root)) for frame in frames
             )
         return {pc: self._known[pc] for pc in distinct}
+
+
+def _check_elf(path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            is_elf = file.read(4) == b"\x7fELF"
+    except OSError as error:
+        raise KcovError(error.errno or errno.EIO, f"{path}: {error.strerror}") from None
+    if not is_elf:
+        raise KcovError(errno.EINVAL, f"{path}: not an ELF file")
 
 
 def _choose() -> str:
