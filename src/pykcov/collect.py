@@ -107,7 +107,7 @@ class collect:
                 SpooledTemporaryFile,
             )  # brings twenty modules that a worker never needs
 
-            self._spool = SpooledTemporaryFile(max_size=8 * _IN_MEMORY)
+            self._spool = SpooledTemporaryFile(max_size=8 * _IN_MEMORY)  # noqa: SIM115
             self._area: Area = opened._get_area()
             self._enable(opened)
         except BaseException:

@@ -139,6 +139,21 @@ def test_a_pc_is_looked_up_once(program: Path) -> None:
         (program.parent / "moved").rename(program)
 
 
+def test_single_addresses_are_as_many_at_once_also_in_a_forked_child(program: Path) -> None:
+    many, single = Vmlinux(program, reader="addr2line"), Vmlinux(program, reader="addr2line")
+    resolved = many.resolve(address + 1 for address in instructions(program))
+    pcs = sorted(resolved)
+    half = len(pcs) // 2
+    for pc in pcs[:half]:
+        assert single.frames(pc) == resolved[pc]
+    pid = os.fork()
+    if not pid:
+        os._exit(0 if all(single.frames(pc) == resolved[pc] for pc in pcs[half:]) else 1)
+    for pc in pcs[half:]:
+        assert single.frames(pc) == resolved[pc]
+    assert os.waitpid(pid, 0)[1] == 0
+
+
 def test_the_readers_have_the_same_build_id(program: Path) -> None:
     ids = {Vmlinux(program, reader=reader).build_id for reader in ("addr2line", "pyelftools")}
     assert len(ids) == 1

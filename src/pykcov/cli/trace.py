@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from errno import EIO, ENOENT
 from typing import TextIO
 
-from ..abi import MAX_SIZE, SUBSYSTEM_USB, remote_handle
+from ..abi import INSTANCE_MASK, MAX_SIZE, SUBSYSTEM_USB, remote_handle
 from ..errors import KcovError
 from ..linux import Device, vmlinux
 from ..linux.calls import Call, Calls
@@ -42,7 +42,7 @@ examples:
   pykcov trace --remote usb:1 -- ./plug.sh
 """
 
-AREA_SIZE = 1 << 20  # words
+AREA_SIZE = 1 << 21  # words
 
 
 def main(argv: Sequence[str]) -> int:
@@ -122,30 +122,31 @@ class _Report:
     def run(self, command: Command) -> None:
         """Report all that the command does, until it has ended."""
         for part in command.parts():
-            self._names.learn(part)
-            for call in self._calls.feed(part):
-                self._add(call)
-        self._add(self._calls.end())
+            self._report(self._calls.feed(part))
+        self._report([self._calls.end()])
         for part in command.remote_parts():
-            self._names.learn(part)
-            self._add(Call("remote", [*part]), always=True)
+            self._report([Call("remote", [*part])])
         if self._table is not None:
             self._write_table(self._table)
         if command.lost:
             self._write("pykcov: an area was full, and what came then is lost: see --area-size")
 
-    def _add(self, call: Call, *, always: bool = False) -> None:
+    def _report(self, calls: Iterable[Call]) -> None:
         # What comes before the first call was the end of pykcov's own work.
-        if not call.name or not (always or not self._only or call.name in self._only):
-            return
-        found = self._names.of(call.pcs)
-        if self._table is None:
-            self._write(" ".join([f"{call.name}:", *found]))
-        else:
-            row = self._table.setdefault(call.name, _Count())
-            row.calls += 1
-            row.pcs += len(call.pcs)
-            row.names.update(found)
+        wanted = [call for call in calls if call.name and self._is_wanted(call.name)]
+        self._names.learn(pc for call in wanted for pc in call.pcs)
+        for call in wanted:
+            found = self._names.of(call.pcs)
+            if self._table is None:
+                self._write(" ".join([f"{call.name}:", *found]))
+            else:
+                row = self._table.setdefault(call.name, _Count())
+                row.calls += 1
+                row.pcs += len(call.pcs)
+                row.names.update(found)
+
+    def _is_wanted(self, name: str) -> bool:
+        return not self._only or name in self._only or name == "remote"
 
     def _write_table(self, table: dict[str, _Count]) -> None:
         ordered = sorted(table.items(), key=lambda item: -item[1].pcs)
@@ -254,9 +255,10 @@ def remote(text: str) -> Remote:
     if text == "common":
         return Remote(common=True)
     kind, _, number = text.partition(":")
-    if kind != "usb":
+    bus = int(number, 0)
+    if kind != "usb" or not 0 <= bus <= INSTANCE_MASK:
         raise ValueError
-    return Remote((remote_handle(SUBSYSTEM_USB, int(number, 0)),))
+    return Remote((remote_handle(SUBSYSTEM_USB, bus),))
 
 
 def area_size(text: str) -> int:

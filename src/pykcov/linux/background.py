@@ -61,28 +61,33 @@ class _InThread(Background):
     """Owned by a thread of this process."""
 
     def __init__(self, handles: Sequence[int]) -> None:
-        with Device() as device:
+        device = Device()
+        try:
             device.init_trace(_AREA)
             super().__init__(device.mmap(), handles[0])
-            self._error: KcovError | None = None
-            self._is_begun, self._is_over, self._is_done = (_thread.allocate_lock() for _ in "123")
-            for lock in (self._is_begun, self._is_over, self._is_done):
-                lock.acquire()
-            # Not by threading: it is none of the program's threads, and inherits nothing.
-            _thread.start_new_thread(self._own, (device, handles))
-            self._is_begun.acquire()
-            if self._error is not None:
-                raise self._error
+        except BaseException:
+            device.close()
+            raise
+        self._error: KcovError | None = None
+        self._is_begun, self._is_over, self._is_done = (_thread.allocate_lock() for _ in range(3))
+        for lock in (self._is_begun, self._is_over, self._is_done):
+            lock.acquire()
+        # Not by threading: it is none of the program's threads, and inherits nothing.
+        _thread.start_new_thread(self._own, (device, handles))
+        self._is_begun.acquire()
+        if self._error is not None:
+            raise self._error
 
     def _own(self, device: Device, handles: Sequence[int]) -> None:
         try:
-            device.remote_enable(area_size=_AREA, handles=handles)
+            with device:
+                device.remote_enable(area_size=_AREA, handles=handles)
+                self._is_begun.release()
+                self._is_over.acquire()
+                device.disable()
         except KcovError as error:
             self._error = error
-        self._is_begun.release()
-        if self._error is None:
-            self._is_over.acquire()
-            device.disable()
+            self._is_begun.release()
         self._is_done.release()
 
     def close(self) -> None:

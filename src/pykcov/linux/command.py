@@ -20,7 +20,7 @@ from .device import Device
 
 __all__ = ["Command", "Remote"]
 
-_LOOK_EVERY = 0.05  # seconds
+_LOOK_EVERY = 0.01  # seconds
 
 
 class Remote(NamedTuple):

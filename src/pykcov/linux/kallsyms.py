@@ -138,11 +138,11 @@ def running(linked_at: int | None = None) -> Kallsyms:
     if it shows no addresses, else the system's errno.
     """
     try:
-        with open(PATH, encoding="ascii", errors="backslashreplace") as file:
+        with open(PATH, encoding="utf-8", errors="backslashreplace") as file:
             text = file.read()
         modules = ""
         if os.path.exists(_MODULES):  # not where the kernel has no modules
-            with open(_MODULES, encoding="ascii", errors="backslashreplace") as file:
+            with open(_MODULES, encoding="utf-8", errors="backslashreplace") as file:
                 modules = file.read()
     except OSError as error:
         code = error.errno or errno.EIO
@@ -161,7 +161,7 @@ def is_kernel(pc: int) -> bool:
 @functools.cache
 def _is_uml() -> bool:
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             return "User Mode Linux" in file.read()
     except OSError:
         return False

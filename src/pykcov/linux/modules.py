@@ -29,7 +29,7 @@ def frames(
     ):  # its addresses are not settled before it is loaded: addr2line knows -j
         return {}
     try:
-        with open(_LOADED_AT.format(module), encoding="ascii") as file:
+        with open(_LOADED_AT.format(module), encoding="utf-8") as file:
             start = int(file.read(), 16)
     except (OSError, ValueError):  # it needs root
         return {}
