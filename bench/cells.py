@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import processes
+import symbols
 from floor import Floor
 from setting import (
     AREA,
@@ -361,6 +362,7 @@ CELLS: dict[str, Callable[[Setting], Round]] = {
     "find": find,
     "length": length,
     **processes.CELLS,
+    **symbols.CELLS,
 }
 
 

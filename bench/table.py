@@ -136,6 +136,13 @@ def rows(figures: Figures) -> list[Row]:
         Row("the same, handles that nobody registered", ratio("find", "many miss", "one miss"), "×", 1.5, 1, note=_ns(median("find", "many miss"))),
         Row("`remote_enable` + `disable` of one handle", median("section", "enable") / 1000, "µs", 100, 25, 0),
         Row("the same with one section in between", median("section", "enable, section") / 1000, "µs", digits=0),
+        Row(
+            "places of a trace of 2,000,000 PCs of a program in C, against `addr2line` for each PC, speed",
+            median("symbols", "of addr2line"), "×", 20, 50,
+            note=f"{median('symbols', 's'):.2f} s for 2,000 places",
+            least=True,
+        ),
+        Row("the same without binutils, by pyelftools", median("symbols", "without it"), "×", digits=1),
     ]  # fmt: skip
     return found
 

@@ -30,6 +30,7 @@ PROMISED = [
     "start-up added to a child process",
     "find a handle among 65,536",
     "`remote_enable` + `disable`",
+    "against `addr2line` for each PC",
 ]
 
 
