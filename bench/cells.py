@@ -21,6 +21,7 @@ from typing import Any
 import compiled
 import processes
 import reading
+import symbols
 from floor import Floor
 from setting import (
     AREA,
@@ -365,6 +366,7 @@ CELLS: dict[str, Callable[[Setting], Round]] = {
     **processes.CELLS,
     **compiled.CELLS,
     **reading.CELLS,
+    **symbols.CELLS,
 }
 
 

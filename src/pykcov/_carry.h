@@ -112,9 +112,9 @@ static PyObject *firstof_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
 
 static PyObject *firstof_call(FirstOfObject *f, PyObject *args, PyObject *kw)
 {
-    here.quiet++;
+    hush();
     PyObject *result = PyObject_Call(f->first, args, kw);
-    here.quiet--;
+    unhush();
     if (!result && !contained())
         return NULL;
     if (result && result != Py_None)

@@ -94,6 +94,7 @@ typedef struct {
     uint64_t *lost;     /* counts what did not fit */
     uint64_t scope;     /* one bit: units that have it are wanted */
     int branch;         /* branch arms are wanted too */
+    int kernel;         /* what the kernel records is wanted too */
     PyObject *on_full;  /* on_full(): makes room, or does not; NULL for none */
     int in_full, attached;
     thread_t *thread;
@@ -119,6 +120,16 @@ typedef struct {
     PyObject *outer; /* what the context had before: an Inherited, or None */
 } InheritedObject;
 
+/* What the kernel's kcov records for a thread: see _kernel.h. */
+typedef struct {
+    Py_buffer buffer;
+    uint64_t *words; /* [count, PC ...]: the kernel adds to them */
+    uint64_t capacity;
+    uint64_t noticed; /* how many there were when pykcov's own code began to run; what comes then is not the program's */
+    TaskObject *task; /* whose event was the last one: what comes is for it; a reference */
+    int busy;
+} kernel_t;
+
 /* Initial-exec: a general-dynamic variable costs 2 ns more at each event. Keep it small, the
  * surplus of static TLS is. */
 static __thread struct {
@@ -128,7 +139,20 @@ static __thread struct {
     SinkObject *comparing; /* the task's only sink of comparisons, NULL for none or several */
     thread_t *traced;
     int quiet; /* pykcov's own code runs, and what it calls is not the program */
+    kernel_t *kernel; /* NULL: this thread does not collect the kernel's */
 } here __attribute__((tls_model("initial-exec")));
+
+static inline void hush(void)
+{
+    if (!here.quiet++ && here.kernel)
+        here.kernel->noticed = load(here.kernel->words);
+}
+
+static inline void unhush(void)
+{
+    if (!--here.quiet && here.kernel)
+        store(here.kernel->words, here.kernel->noticed);
+}
 
 static PyTypeObject SinkType, TaskType, UnitType, InheritedType;
 
@@ -227,9 +251,9 @@ static int contained(void)
     PyErr_NormalizeException(&type, &value, &traceback);
     if (traceback)
         PyException_SetTraceback(value, traceback);
-    here.quiet++;
+    hush();
     PyObject *ours = state.contain ? PyObject_CallOneArg(state.contain, value) : NULL;
-    here.quiet--;
+    unhush();
     if (!ours)
         PyErr_Clear();
     int keep = ours == Py_False;
@@ -252,9 +276,9 @@ static int call_hook(PyObject *hook, PyObject *arg, int *lost)
         return 0;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    here.quiet++;
+    hush();
     PyObject *done = arg ? PyObject_CallOneArg(hook, arg) : PyObject_CallNoArgs(hook);
-    here.quiet--;
+    unhush();
     if (!done && contained())
         *lost = 1;
     else if (!done) {
@@ -294,11 +318,13 @@ static int refresh(PyThreadState *ts)
     here.task = task;
     here.comparing = here.ts && task && task->ncomparing == 1 ? task->comparing[0] : NULL;
     here.version = ts->context_ver;
-    here.epoch = state.epoch;
+    here.epoch = here.kernel ? 0 : state.epoch; /* 0: no event goes the fast way, past kernel_event() */
     return 0;
 }
 
-/* Tells whether here.task is the current task. */
+static int kernel_event(TaskObject *task);
+
+/* Tells whether here.task is the current task, and nothing has to be done before its event. */
 static inline int is_current(void)
 {
     return here.ts && here.version == here.ts->context_ver && here.epoch == state.epoch;
@@ -310,7 +336,7 @@ static inline int current(TaskObject **task)
         if (refresh(THIS_THREAD()) < 0)
             return -1;
     *task = here.task;
-    return 0;
+    return here.kernel ? kernel_event(here.task) : 0;
 }
 
 /* ------------------------------------------------------------------ append */
@@ -377,6 +403,7 @@ static inline int record(TaskObject *task, uint64_t mask, uint64_t pc, int branc
     return failed;
 }
 
+#include "_kernel.h"
 #include "_operands.h"
 
 /* ------------------------------------------------------------------ Unit: the places of a code object */
@@ -584,13 +611,13 @@ static int sink_bind(SinkObject *s, const Py_buffer *area, const Py_buffer *lost
 
 static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"area", "capacity", "lost", "scope", "branch", "on_full", "operands", NULL};
+    static char *names[] = {"area", "capacity", "lost", "scope", "branch", "on_full", "operands", "kernel", NULL};
     Py_buffer area = {0}, lost = {0}, operands = {0};
     PyObject *on_full = Py_None;
     unsigned long long capacity, scope;
     SinkObject *s = (SinkObject *)type->tp_alloc(type, 0);
-    if (!s || !PyArg_ParseTupleAndKeywords(args, kw, "w*Kw*K|pOw*", names, &area, &capacity, &lost, &scope,
-                                           &s->branch, &on_full, &operands)) {
+    if (!s || !PyArg_ParseTupleAndKeywords(args, kw, "w*Kw*K|pOw*p", names, &area, &capacity, &lost, &scope,
+                                           &s->branch, &on_full, &operands, &s->kernel)) {
         Py_XDECREF(s);
         return NULL;
     }
@@ -730,6 +757,8 @@ static PyObject *task_attach(TaskObject *t, PyObject *object)
 {
     if (Py_TYPE(object) != &SinkType)
         return PyErr_Format(PyExc_TypeError, "a Sink, not %s", Py_TYPE(object)->tp_name);
+    if (kernel_change(t) < 0)
+        return NULL;
     SinkObject *sink = (SinkObject *)object;
     sinks_t of = sinks_of(t, sink->operands != NULL);
     if (*of.n == *of.room) {
@@ -753,6 +782,7 @@ static PyObject *task_detach(TaskObject *t, PyObject *object)
 {
     if (Py_TYPE(object) != &SinkType)
         return PyErr_Format(PyExc_TypeError, "a Sink, not %s", Py_TYPE(object)->tp_name);
+    int failed = kernel_change(NULL);
     sinks_t of = sinks_of(t, ((SinkObject *)object)->operands != NULL);
     SinkObject **sinks = *of.sinks;
     for (Py_ssize_t i = 0; i < *of.n; i++) {
@@ -762,9 +792,9 @@ static PyObject *task_detach(TaskObject *t, PyObject *object)
         memmove(&sinks[i], &sinks[i + 1], (size_t)(*of.n - i) * sizeof(SinkObject *));
         sinks[*of.n] = NULL;
         release_sink(t, (SinkObject *)object);
-        Py_RETURN_TRUE;
+        return failed < 0 ? NULL : Py_NewRef(Py_True);
     }
-    Py_RETURN_FALSE;
+    return failed < 0 ? NULL : Py_NewRef(Py_False);
 }
 
 static PyMethodDef task_methods[] = {
@@ -865,13 +895,13 @@ static PyTypeObject InheritedType = {
 
 static PyObject *quiet_enter(PyObject *self, PyObject *Py_UNUSED(arg))
 {
-    here.quiet++;
+    hush();
     return Py_NewRef(self);
 }
 
 static PyObject *quiet_exit(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
-    here.quiet--;
+    unhush();
     Py_RETURN_NONE;
 }
 
@@ -1022,6 +1052,7 @@ static PyObject *after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg
     state.process++;
     state.epoch++;
     state.sinks = state.comparing = 0;
+    here.kernel = NULL; /* the kernel does not follow */
     forget_thread();
     Py_RETURN_NONE;
 }
@@ -1058,6 +1089,9 @@ static PyMethodDef methods[] = {
     {"tell", tell, METH_VARARGS, NULL},
     {"add", add, METH_VARARGS, NULL},
     {"tally", tally, METH_O, NULL},
+    {"kernel_bind", kernel_bind, METH_O, NULL},
+    {"kernel_unbind", kernel_unbind, METH_NOARGS, NULL},
+    {"kernel_switch", kernel_switch, METH_NOARGS, NULL},
     PROBE_METHODS
     COMPILED_METHODS
     {NULL},

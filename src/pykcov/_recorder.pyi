@@ -25,7 +25,7 @@ class Sink:
 
     What does not fit adds to ``lost[0]``, unless ``on_full()`` makes room. Only events of units that have
     the ``scope`` bit are recorded, and branch arms only with ``branch``. With a ``scope`` of 0 it rests. With a table
-    of ``operands`` it takes comparisons, four words each; without, PCs.
+    of ``operands`` it takes comparisons, four words each; without, PCs: with ``kernel`` also what the kernel records.
     """
 
     scope: int
@@ -38,6 +38,7 @@ class Sink:
         branch: bool = False,
         on_full: Callable[[], object] | None = None,
         operands: Buffer = ...,
+        kernel: bool = False,
     ) -> Self: ...
     def move_on(self, area: Buffer, lost: Buffer, operands: Buffer = ..., /) -> None:
         """Record into another area from now on, of at least the same capacity."""
@@ -307,6 +308,13 @@ def add(words: Buffer, value: int, /) -> None:
 
 def tally(words: Buffer, /) -> dict[int, int]:
     """Return how often each word is there, in order of the first occurrence."""
+
+def kernel_bind(area: Buffer, /) -> None:
+    """Take what the kernel records for this thread from ``area``, a device's, into the order of its tasks."""
+
+def kernel_unbind() -> None: ...
+def kernel_switch() -> bool:
+    """Say that this thread may run another task from here on; return whether it has an area of the kernel's."""
 
 def traced() -> tuple[bool, Any]:
     """3.11: whether ours traces this thread, and what it was put in front of."""

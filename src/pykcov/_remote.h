@@ -19,9 +19,9 @@ static find_t find_handle(PyObject *handle, PyObject **device)
     /* Unusual: not mapped yet, not settled, an int's subclass, or not a handle at all. */
     if (!state.find)
         return NOT_LISTENED;
-    here.quiet++;
+    hush();
     *device = PyObject_CallOneArg(state.find, handle);
-    here.quiet--;
+    unhush();
     if (!*device)
         return contained() ? NOT_LISTENED : UNSETTLED;
     if (*device != Py_None)
@@ -86,9 +86,9 @@ static PyObject *remote_enter(RemoteObject *r, PyObject *Py_UNUSED(arg))
         return NULL;
     if (result == LISTENED) {
         PyObject *args[] = {r->handle, device};
-        here.quiet++;
+        hush();
         section = PyObject_Vectorcall(state.enter, args, 2, NULL);
-        here.quiet--;
+        unhush();
         Py_DECREF(device);
         if (!section && !contained())
             return NULL;
@@ -115,7 +115,7 @@ static PyObject *remote_exit(RemoteObject *r, PyObject *const *Py_UNUSED(args), 
         Py_RETURN_NONE;
     }
     Py_ssize_t had = PyList_GET_SIZE(r->sections);
-    here.quiet++;
+    hush();
     PyObject *left = PyObject_CallFunction(state.leave, "On", r->sections, r->idle);
     if (!left && !contained()) {
         /* A signal handler raised. If that was before anything was done, the section would stay open. */
@@ -123,11 +123,11 @@ static PyObject *remote_exit(RemoteObject *r, PyObject *const *Py_UNUSED(args), 
         PyErr_Fetch(&type, &value, &traceback);
         if (PyList_GET_SIZE(r->sections) == had)
             Py_XDECREF(PyObject_CallFunction(state.leave, "On", r->sections, r->idle));
-        here.quiet--;
+        unhush();
         PyErr_Restore(type, value, traceback);
         return NULL;
     }
-    here.quiet--;
+    unhush();
     if (left == Py_True)
         r->idle--;
     Py_XDECREF(left);

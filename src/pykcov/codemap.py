@@ -20,7 +20,7 @@ from .errors import log
 from .namespace import Namespace
 
 __all__ = [
-    "NO_TEXT", "PYTHON_PC_BASE", "CodeMap", "Place", "SourceFile", "get", "place", "versions",
+    "NO_TEXT", "PYTHON_PC_BASE", "CodeMap", "Place", "SourceFile", "get", "is_python", "place", "versions",
 ]  # fmt: skip
 
 # No address of a user-space program or of a kernel has these top bits, with 4 or 5 levels of page tables.
@@ -35,10 +35,15 @@ _SKIP = 1 << 24
 Key = tuple[Any, ...]
 
 
-class Place(NamedTuple):
-    """One place in Python code: what a PC names."""
+def is_python(pc: int) -> bool:
+    """Tell whether a PC is one of Python code, by its value."""
+    return PYTHON_PC_BASE <= pc < _END
 
-    kind: str  # 'line', 'entry', 'arm'
+
+class Place(NamedTuple):
+    """One place in Python code, or in the kernel: what a PC names."""
+
+    kind: str  # 'line', 'entry', 'arm', 'kernel'
     file: str
     line: int
     function: str
@@ -121,7 +126,7 @@ class CodeMap:
 
     def place(self, pc: int) -> Place | None:
         """Return the place that a PC names, None if the map does not have it."""
-        if not PYTHON_PC_BASE <= pc < _END:
+        if not is_python(pc):
             return None
         found = self._look_up(pc)
         if found is None:

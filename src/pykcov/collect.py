@@ -6,12 +6,14 @@ a section of that, and whatever the block causes inherits the common handle and 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from array import array
 from collections.abc import Iterable
 from errno import EBADF, EINVAL
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from . import abi, device, probes, task
 from .abi import TRACE_CMP, TRACE_PC
@@ -23,6 +25,9 @@ from .scope import Scope
 from .spool import Spool
 from .task import quietly
 from .trace import SectionRecord, Trace
+
+if TYPE_CHECKING:
+    from .linux import background
 
 __all__ = ["collect"]
 
@@ -39,8 +44,11 @@ class collect:
     ``mode`` is TRACE_PC, or TRACE_CMP for ``trace.comparisons``: what this code compared; for both, nest two.
     ``source``, ``include`` and ``omit`` choose the files as coverage.py's do. ``branch=True`` records branch arms
     too. ``area_size`` is the size in words of the device's area, and of a section's in another process: a full
-    one is emptied by this process, so nothing is dropped in it. Several may be open at once, nested or not; each
-    gets its own. Raises KcovError EEXIST if a handle is in use, EINVAL for what is not a handle.
+    one is emptied by this process, so nothing is dropped in it. ``kernel=True`` adds what the kernel did for the
+    block, by the kernel's own kcov: the system calls of all threads and processes that are collected, each behind
+    the line that made it, and the kernel's sections for a USB bus among ``handles``. Several may be open at once,
+    nested or not; each gets its own. Raises KcovError EEXIST if a handle is in use, EINVAL for what is not a handle;
+    with ``kernel=True`` also as the verbs of the kernel's device do.
     """
 
     @quietly
@@ -54,17 +62,22 @@ class collect:
         branch: bool = False,
         area_size: int = 1 << 16,
         mode: int = TRACE_PC,
+        kernel: bool = False,
     ) -> None:
         if mode not in (TRACE_PC, TRACE_CMP):
             raise KcovError(
                 EINVAL,
                 f"collect: there is no mode {mode!r}: TRACE_PC or TRACE_CMP; for both, nest two collect()",
             )
+        if kernel and mode == TRACE_CMP:
+            raise KcovError(EINVAL, "collect: kernel=True is for TRACE_PC; for both, nest two")
         self._mode = mode
         self._handles = (handles,) if isinstance(handles, int) else tuple(handles)
         self._scope = Scope(source, include, omit)
         self._branch = branch
         self._area_size = area_size
+        self._kernel = kernel
+        self._background: background.Background | None = None
         self._device: device.Device | None = None
         self._section: Section | None = None
         self._token: task.Token | None = None
@@ -72,6 +85,7 @@ class collect:
         self._records: list[SectionRecord] = []
         self._recorded = 0
         self._spool = Spool()
+        self._lost = 0  # of the background's
         self._pid = 0
         self.handle = 0
 
@@ -83,7 +97,24 @@ class collect:
         probes.bit(self._scope, branch=self._branch, mode=self._mode)
         probes.check(self._mode, self._scope)
         task.current()  # before it inherits from this block: it is a section of it as it is
-        opened = device.Device(self._scope, branch=self._branch, sections=_RECORDS)
+        with contextlib.ExitStack() as held:
+            if self._kernel:
+                from .linux import background, threads
+
+                held.enter_context(threads.enabled())
+                self._background = self._background or background.of_handles(self._handles)
+            try:
+                self._begin()
+            except BaseException:
+                if self._background is not None:
+                    self._background.close()
+                raise
+        return self
+
+    def _begin(self) -> None:
+        opened = device.Device(
+            self._scope, branch=self._branch, sections=_RECORDS, kernel=self._kernel
+        )
         try:
             opened.init_trace(self._area_size)
             self._area: Area = opened._get_area()
@@ -95,7 +126,6 @@ class collect:
         self._pid = os.getpid()
         self._token = opened._pass_on(follow=True)
         self._section = enter(self.handle, opened._key(), implicit=True)
-        return self
 
     @quietly
     def __exit__(
@@ -114,6 +144,8 @@ class collect:
             token, self._token = self._token, None
             task.reset(token)
         opened._end_collect()
+        if self._background is not None:
+            self._take_background(self._background)
         self._trace = self._read(opened)
         opened.close()
         self._spool.close()
@@ -152,10 +184,30 @@ class collect:
         if table:
             table[1] = taken_out
 
+    def _take_background(self, found: background.Background) -> None:
+        """Bring in what the kernel's background threads did, as a section behind all others."""
+        assert self._device is not None
+        pcs, self._lost = found.take(settled=True)
+        found.close()
+        with self._device._get_lock():
+            self._drain()
+        if pcs:
+            start, self._recorded = self._recorded, self._recorded + len(pcs)
+            self._spool.parts += [(array("Q", pcs).tobytes(), b"")]
+            began, now = found.began_ns, time.monotonic_ns()
+            self._records.append(
+                SectionRecord(found.handle, 0, 0, "kernel", 0, start, self._recorded, began, now)
+            )
+
     def _read(self, opened: device.Device) -> Trace:
         with opened._get_lock():
             self._drain()
             words, operands = self._spool.read()
         return make_trace(
-            self._mode, array("Q", words), tuple(self._records), opened.dropped, operands
+            self._mode,
+            array("Q", words),
+            tuple(self._records),
+            opened.dropped + self._lost,
+            operands,
+            kernel=self._kernel,
         )

@@ -91,13 +91,16 @@ class Device(Closing):
     """
 
     @quietly
-    def __init__(self, scope: Scope, *, branch: bool = False, sections: int = 0) -> None:
+    def __init__(
+        self, scope: Scope, *, branch: bool = False, sections: int = 0, kernel: bool = False
+    ) -> None:
         self._closed = True
         if not 0 <= _number("open", "sections", sections) <= _MAX_RECORDS:
             raise ValueError(f"open: {sections} section records, from 0 to {_MAX_RECORDS}")
         self._registry = registry.get()
         self._scope = scope
         self._branch = branch
+        self._kernel = kernel  # sections also collect the kernel's work: for collect()
         self._records = sections
         self._area: Area | None = None
         self._sink: _recorder.Sink | None = None
@@ -144,7 +147,7 @@ class Device(Closing):
                 registry.area_name(self._file),
                 size,
                 records=self._records,
-                about=about(self._scope, branch=self._branch),
+                about=about(self._scope, branch=self._branch, kernel=self._kernel),
             )
             self._slot[Word.FILE] = self._file
             self._slot[Word.SIZE] = size
@@ -455,6 +458,7 @@ class Device(Closing):
                         self._scope,
                         branch=self._branch,
                         is_own=True,
+                        kernel=self._kernel,
                         drain=drain,
                     )
                 )

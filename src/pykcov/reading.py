@@ -9,6 +9,7 @@ from . import _recorder, abi, codemap, probes
 from .abi import TRACE_CMP, TRACE_PC
 from .area import RECORD_WORDS, Area, Head
 from .comparisons import Comparisons
+from .symbolize import places
 from .trace import SectionRecord, Trace
 
 __all__ = ["make_trace", "read_area", "read_records"]
@@ -46,20 +47,21 @@ def make_trace(
     dropped: int,
     operands: bytes = b"",
     base: int = 0,
+    *,
+    kernel: bool = False,
 ) -> Trace:
     """Return the Trace of the records in these words, with the places that their PCs name.
 
-    ``operands`` is what was in the table of operands from ``base`` on.
+    ``operands`` is what was in the table of operands from ``base`` on. With ``kernel`` they are the kernel's, too.
     """
     pcs = words[3::4] if mode == TRACE_CMP else words
-    known = ((pc, codemap.place(pc)) for pc in _recorder.tally(pcs))
-    places = {pc: found for pc, found in known if found is not None}
+    known = places(_recorder.tally(pcs))
     return Trace(
         pcs,
-        places=places,
+        places=known,
         sections=sections,
         dropped=dropped,
-        probe=probes.name(mode),
+        probe=probes.name(mode) + ", kcov" * kernel,
         comparisons=Comparisons.of(words, operands, base) if mode == TRACE_CMP else Comparisons(),
-        sources=codemap.versions(places),
+        sources=codemap.versions(known),
     )

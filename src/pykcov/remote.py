@@ -16,6 +16,7 @@ from . import _recorder, abi, area, namespace, probes, registry, task
 from ._recorder import remote
 from .area import Area, FileName, Head, Pool
 from .errors import KcovError, contain, log, warn
+from .late import load
 from .registry import Mode, Word
 from .scope import Scope
 from .task import CommonHandle, Task, quiet
@@ -24,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .linux.threads import Thread
     from .namespace import Lock
 
 __all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
@@ -36,8 +38,8 @@ class Session:
     """What this process knows of one session of one device: where a section's words go."""
 
     __slots__ = (
-        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "exclusive", "is_own", "key",
-        "listener", "lock", "mode", "pool", "registry", "scope", "sections", "sequence", "slot", "slot_number",
+        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "exclusive", "is_own", "kernel",
+        "key", "listener", "lock", "mode", "pool", "registry", "scope", "sections", "sequence", "slot", "slot_number",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +50,7 @@ class Session:
         *,
         branch: bool,
         is_own: bool,
+        kernel: bool = False,
         drain: Callable[[], None] | None = None,
     ) -> None:
         self.registry = registry.get()
@@ -59,11 +62,12 @@ class Session:
         self.area = device_area
         self.area_size = self.slot[Word.REMOTE_SIZE]
         self.mode = abi.TRACE_CMP if self.slot[Word.MODE] == Mode.TRACE_CMP else abi.TRACE_PC
-        if drain is not None:
+        if drain is not None and not kernel:  # a system call has many PCs
             self.area_size = min(self.area_size, _DRAINED * abi.RECORD_WORDS[self.mode])
         self.capacity = abi.capacity(self.area_size, self.mode)  # records in a section's area
         self.scope = scope
         self.branch = branch
+        self.kernel = kernel
         self.is_own = is_own  # this process enabled the device
         listener = self.registry.listener(self.slot)
         is_here = is_own or listener == namespace.this_process()
@@ -159,7 +163,7 @@ class Section:
     """An open section of one task."""
 
     __slots__ = (
-        "area", "depth", "handle", "has_parked", "implicit", "is_settled", "process", "scope_bit",
+        "area", "depth", "handle", "has_parked", "implicit", "is_settled", "kernel", "process", "scope_bit",
         "session", "sink", "task",
     )  # fmt: skip
 
@@ -183,12 +187,16 @@ class Section:
             session.branch,
             self.make_room if session.drained else None,
             self.area.operands,
+            session.kernel,
         )
+        self.kernel: Thread | None = None
         owner.sections.append(self)
         owner.own()
         session.sections[self] = None
         if session.exclusive:
             self._take_turns()
+        if session.kernel:
+            self.kernel = load("pykcov.linux.threads").enter(self)
         owner.attach(self.sink)
         probes.arm(session.mode, session.scope, follow=implicit)
 
@@ -284,6 +292,8 @@ class Section:
             self._take_turns()
         self.task.release()
         self.session.sections.pop(self, None)
+        if self.kernel is not None:
+            self.kernel.leave(self)
         head = self.area.head
         try:
             if not self._hand_over():
@@ -344,17 +354,19 @@ def end_session(key: int) -> Session | None:
     return _sessions.pop(key, None)
 
 
-def about(scope: Scope, *, branch: bool) -> bytes:
+def about(scope: Scope, *, branch: bool, kernel: bool = False) -> bytes:
     """Return what the sections of other processes have to know of a device: the description in its area."""
-    return (b"branch" if branch else b"lines") + b"\0" + scope.to_bytes()
+    kind = (b"branch" if branch else b"lines") + b" kernel" * kernel
+    return kind + b"\0" + scope.to_bytes()
 
 
-def _read_about(text: bytes) -> tuple[bool, Scope]:
-    """Return ``(branch, scope)``. Raises ValueError for what about() has not written."""
+def _read_about(text: bytes) -> tuple[bool, bool, Scope]:
+    """Return ``(branch, kernel, scope)``. Raises ValueError for what about() has not written."""
     kind, _, scope = text.partition(b"\0")
-    if kind not in (b"branch", b"lines"):
+    events, _, kernel = kind.partition(b" ")
+    if events not in (b"branch", b"lines") or kernel not in (b"", b"kernel"):
         raise ValueError(f"what it is for is not there: {kind!r:.100}")
-    return kind == b"branch", Scope.from_bytes(scope)
+    return events == b"branch", bool(kernel), Scope.from_bytes(scope)
 
 
 def _join(key: int) -> Session | None:
@@ -371,12 +383,12 @@ def _join(key: int) -> Session | None:
         return None
     try:
         device_area = Area(shared.namespace, registry.area_name(slot[Word.FILE]))
-        branch, scope = _read_about(device_area.about)
+        branch, kernel, scope = _read_about(device_area.about)
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise KcovError(EUCLEAN, f"area of device {number} is damaged: {error}") from None
-    session = Session(key, device_area, scope, branch=branch, is_own=False)
+    session = Session(key, device_area, scope, branch=branch, is_own=False, kernel=kernel)
     _recorder.add(slot[Word.JOINED :], 1)
     # Without the lock, which a stopped process may hold: if this is still the session, it was all the time.
     if session.is_over():

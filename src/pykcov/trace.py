@@ -65,8 +65,8 @@ class Trace:
     the order of its first event in ``a`` (then ``b``). It has no sections and no comparisons, and its ``dropped`` is
     the sum of both, since either loss may have changed it. Places are compared where both traces
     have them: two namespaces, of two runs say, number the same places differently, and the result
-    has the PCs of ``a``. Two traces are equal if they recorded the same PCs in the same order, and compared the same;
-    compare ``set(a)`` with ``set(b)`` for less.
+    has the PCs of ``a``; the kernel's PCs are compared as they are. Two traces are equal if they recorded the same PCs
+    in the same order, and compared the same; compare ``set(a)`` with ``set(b)`` for less.
     """
 
     __slots__ = (
@@ -164,6 +164,18 @@ class Trace:
                 result.setdefault(place.file, set()).add(place.function)
         return result
 
+    def kernel(self) -> dict[str, set[str]]:
+        """Return for each file of the kernel's source the functions that were executed.
+
+        Without debug information they are under '[kernel]' and '[module]'. ``lines`` and ``functions`` have Python's
+        only.
+        """
+        result: dict[str, set[str]] = {}
+        for place in self._places.values():
+            if place.kind == "kernel":
+                result.setdefault(place.file, set()).add(place.function)
+        return result
+
     def files(self) -> dict[str, FileCount]:
         """Return the summary of each file, by name; events of unknown place are under ''.
 
@@ -178,6 +190,11 @@ class Trace:
             if place and place.kind == "entry" and place.function != "<module>":
                 entries[place.file] += 1
         lines = self.lines()
+        for place in self._places.values():
+            if place.kind == "kernel" and place.line:
+                lines.setdefault(place.file, set()).add(place.line)
+        for file, functions in self.kernel().items():
+            entries[file] += len(functions)
         return {
             file: FileCount(len(lines.get(file, ())), entries[file], events[file])
             for file in sorted(events)
@@ -333,7 +350,11 @@ class _Numbers:
         changed: dict[int, int] = {}
         for pc in places.keys() - same if same else places:
             place = places[pc]
-            known = next((pc for pc in self._pcs.get(place, ()) if pc not in taken), None)
+            known = None
+            if (
+                place.kind != "kernel"
+            ):  # many of its PCs have one place, and all namespaces have the same
+                known = next((pc for pc in self._pcs.get(place, ()) if pc not in taken), None)
             if known is None:
                 known = next(self._fresh) if pc in self.places else pc
                 self._pcs.setdefault(place, []).append(known)

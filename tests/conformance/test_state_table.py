@@ -146,7 +146,7 @@ REMOTE_ROWS = [
     remote("0x10001 handles", NEVER, handles=tuple(range(0x100, 0x101 + MANY))),
     # row 7
     remote("TRACE_CMP", handles=(OTHER,), mode=1),
-    remote("TRACE_CMP, area 4", NEVER, handles=(OTHER,), mode=1, area_size=4),
+    remote("TRACE_CMP, area 4", NEVER, handles=(OTHER,), mode=1, area_size=4, linux=STARTED),
     remote("TRACE_CMP, area 5", handles=(OTHER,), mode=1, area_size=5),
     remote("mode 2", NEVER, handles=(OTHER,), mode=2),
     remote("mode 7", NEVER, handles=(OTHER,), mode=7),

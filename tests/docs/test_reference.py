@@ -110,6 +110,7 @@ def public_names(module: ModuleType) -> set[str]:
         ("Location", pykcov.Location, set()),
         ("collect", pykcov.collect, {"handle"}),
         ("linux.Device", linux.Device, set()),
+        ("linux.Vmlinux", linux.Vmlinux, set()),
     ],
 )
 def test_the_reference_has_the_members_of_a_class(

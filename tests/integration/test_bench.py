@@ -40,6 +40,7 @@ PROMISED = [
     "find a handle among 65,536",
     "`remote_enable` + `disable`",
     *["`pykcov report` of 10 million PCs"] * 2,
+    "against `addr2line` for each PC",
 ]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import pykcov
 from pykcov import Location, Trace, codemap, symbolize
 from pykcov._recorder import tally
-from pykcov.codemap import PYTHON_PC_BASE
+from pykcov.codemap import PYTHON_PC_BASE, Place
 from pykcov.probes.source import digest
 from pykcov.trace import FileCount
 from unit.traces import BASE, SMALL, A, B, entry, line, trace_of
@@ -127,6 +127,12 @@ def test_set_operations_keep_apart_what_one_trace_keeps_apart() -> None:
     elsewhere = Trace([BASE + 5, BASE + 6], places={BASE + 5: line(1), BASE + 6: line(1)})
     assert list(twins | twins) == list(twins & twins) == list(twins | elsewhere) == list(twins)
     assert not elsewhere - twins
+
+
+def test_set_operations_compare_pcs_of_the_kernel_that_have_the_same_place() -> None:
+    place = Place("kernel", "[kernel]", 0, "ksys_read")
+    a, b = (Trace(pcs, places=dict.fromkeys(pcs, place)) for pcs in ([8, 9], [9, 10]))
+    assert [list(trace) for trace in (a - b, a & b, a | b)] == [[8], [9], [8, 9, 10]]
 
 
 def test_a_join_has_all_events_and_sections_of_its_traces_one_after_the_other() -> None:

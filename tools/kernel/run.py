@@ -21,6 +21,10 @@ import build
 INIT = Path(__file__).with_name("init.sh").resolve()
 
 
+# The kernel with its debug information.
+IMAGES = {"um": "linux", "x86": "vmlinux"}
+
+
 def um(kernel: Path, out: Path, parameters: list[str]) -> list[str]:
     """Return the command that boots User-Mode Linux."""
     consoles = ["con=null", "con0=null,fd:1", "con1=null", "ssl=null"]
@@ -64,8 +68,10 @@ def run(kind: str, command: list[str], timeout: float) -> int:
         out = Path(name)
         out.chmod(0o755)
         path = shlex.quote(os.environ.get("PATH", os.defpath))
+        image = shlex.quote(str(kernel / IMAGES[kind]))
         (out / "command").write_text(
-            f"cd {shlex.quote(os.getcwd())} && PATH={path} {shlex.join(command)}\n"
+            f"cd {shlex.quote(os.getcwd())} && "
+            f"PATH={path} PYKCOV_VMLINUX={image} {shlex.join(command)}\n"
         )
         parameters = ["ro", "quiet", f"init={INIT}", "dummy_hcd.num=2", f"PYTHON={sys.executable}"]
         boot = {"um": um, "x86": x86}[kind](kernel, out, parameters)

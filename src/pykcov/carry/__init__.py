@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["install"]
+__all__ = ["add", "install"]
 
 _CARRIERS = {
-    "threading": ("threads", "install"),
-    "concurrent.futures.thread": ("threads", "install_executor"),
-    "concurrent.futures.process": ("threads", "install_executor"),
-    "multiprocessing.process": ("processes", "install_process"),
-    "multiprocessing.pool": ("processes", "install_pool"),
-    "subprocess": ("processes", "install_subprocess"),
-    "asyncio.base_events": ("aio", "install"),
+    "threading": ("carry.threads", "install"),
+    "concurrent.futures.thread": ("carry.threads", "install_executor"),
+    "concurrent.futures.process": ("carry.threads", "install_executor"),
+    "multiprocessing.process": ("carry.processes", "install_process"),
+    "multiprocessing.pool": ("carry.processes", "install_pool"),
+    "subprocess": ("carry.processes", "install_subprocess"),
+    "asyncio.base_events": ("carry.aio", "install"),
 }
 _installed = False
 
@@ -47,9 +47,17 @@ def install() -> None:
     sys.meta_path.insert(0, _Finder)
 
 
+def add(name: str, file: str, function: str) -> None:
+    """Call a function of pykcov's ``file`` with the module of that name: now, or when it is imported."""
+    _CARRIERS[name] = file, function
+    module = sys.modules.get(name)
+    if module is not None:
+        _wrap(module)
+
+
 def _wrap(module: ModuleType) -> None:
     file, function = _CARRIERS[module.__name__]
-    getattr(load(f"{__name__}.{file}"), function)(module)
+    getattr(load(f"pykcov.{file}"), function)(module)
 
 
 class _Finder:

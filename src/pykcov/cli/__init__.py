@@ -14,7 +14,7 @@ from ..errors import KcovError
 
 __all__ = ["main"]
 
-COMMANDS = ("run", "report", "diff", "html", "ls", "doctor")
+COMMANDS = ("run", "report", "diff", "html", "ls", "trace", "doctor")
 
 HELP = """\
 usage: pykcov run [options] (SCRIPT | -m MODULE) [ARGS...]
@@ -22,6 +22,7 @@ usage: pykcov run [options] (SCRIPT | -m MODULE) [ARGS...]
        pykcov diff [options] A B
        pykcov html [-o FILE] [FILE...]
        pykcov ls [--sections] [--watch [SECONDS]]
+       pykcov trace [options] [--] COMMAND [ARGS...]
        pykcov doctor [--clean]
 
 pykcov records which lines of a Python program were executed, in order: by the whole program, by one
@@ -32,6 +33,7 @@ thread or asyncio task, or by one request and whatever threads work for it.
   diff     print what one trace executed that another one did not
   html     write one page: sources, and which line was executed for which handle, by which thread
   ls       show the devices that are open now: owner, handles, open sections, fill, drops
+  trace    run any program under the kernel's kcov: what the kernel did for each system call
   doctor   say which probe is in use and why, what devices are open, and what is stale
 
 `pykcov COMMAND --help` explains a command.  `pykcov --version` prints the version.

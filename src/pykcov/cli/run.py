@@ -23,7 +23,7 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 from types import CodeType, ModuleType
-from typing import NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from .. import namespace, report, wholefile
 from ..abi import TRACE_CMP, TRACE_PC
@@ -33,6 +33,9 @@ from ..probes import compiled
 from ..report.text import shown
 from ..task import quiet
 from ..trace import Trace
+
+if TYPE_CHECKING:
+    from ..linux.background import Background
 
 __all__ = ["DEFAULT_OUTPUT", "Target", "execute", "main"]
 
@@ -77,10 +80,17 @@ def main(argv: Sequence[str]) -> int:
             parser.error(
                 "--mode cmp needs --compiled: the interpreter has no events for comparisons"
             )
+        if options.mode == "cmp" and options.kernel:
+            parser.error("--kernel records PCs: not with --mode cmp")
     except SystemExit as stop:  # --help is 0, a mistake is 2
         return int(stop.code or 0)
+    background = None
+    if options.kernel:
+        from ..linux import background as kernel
+
+        background = kernel.around()
     try:
-        recording = Recording(options)
+        recording = Recording(options, background)
     except ValueError as error:  # of --source, --include, --omit
         _say(sys.stderr, f"pykcov run: {error}")
         return 2
@@ -97,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
 class Recording:
     """A collection around all that the program does until its last atexit handler."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, background: Background | None) -> None:
         """Start to collect. KcovError if that, or to write the trace later, is impossible."""
         self.output = os.path.abspath(options.output)  # the program may change the directory
         self.root = os.getcwd()
@@ -115,7 +125,9 @@ class Recording:
             omit=options.omit,
             branch=options.branch,
             mode=MODES[options.mode],
+            kernel=options.kernel,
         )
+        self.collection._background = background
         if options.compiled:
             compiled.install(self.collection._scope, comparisons=options.mode == "cmp")
         self.open.enter_context(self.collection)
@@ -368,6 +380,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=MODES,
         default="pc",
         help="pc: lines and entries (default); cmp: which values are compared instead",
+    )
+    parser.add_argument(
+        "--kernel",
+        action="store_true",
+        help="also record what the kernel does for the program, by its own kcov; needs root",
     )
     parser.add_argument(
         "--handle",

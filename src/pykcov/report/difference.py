@@ -16,7 +16,7 @@ def write(traces: Traces, out: TextIO, options: Options = DEFAULT) -> None:
     """Write the lines and the functions entered of each file, with the texts that are what ran."""
     trace = Trace.join(traces.values())
     put = styled(out)
-    lines, functions = trace.lines(), trace.functions()
+    lines, functions = trace.lines(), trace.functions() | trace.kernel()
     unusable = set(changed({"": trace}, lines))
     for file, count in trace.files().items():
         own = sorted(lines.get(file, ()))

@@ -57,7 +57,8 @@ def _event(place: Location, root: str | None) -> str:
     if place.kind == "unknown":
         return f"{place.pc:#018x}  ?  ?  unknown\n"
     arm = f" {printable(place.arm)}" if place.arm else ""
-    where = f"{shown(place.file, root)}:{place.line}"
+    line = f":{place.line}" if place.line else ""  # the kernel's, without debug information
+    where = f"{shown(place.file, root)}{line}"
     return f"{place.pc:#018x}  {where}  {printable(place.function)}  {place.kind}{arm}\n"
 
 
