@@ -105,6 +105,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if not options.command:
         parser.error("a command is needed")
+    # The end of this process is the guest's end too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         return run(options.kind, options.command, options.timeout)
     except build.Missing as error:
