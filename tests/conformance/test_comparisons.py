@@ -12,6 +12,8 @@ from conformance import backend, work
 from conformance.backend import AREA, SIZE, Driver
 from pykcov import TRACE_CMP, TRACE_PC
 
+pytestmark = pytest.mark.embedded  # what Python code compares: the kernel's own are in tests/kernel
+
 HANDLE = 0x42
 LONG = "something longer"  # what compares() has as a constant: 16 bytes
 

@@ -284,6 +284,23 @@ def test_run_prints_and_saves_both_and_collects_a_worker_by_the_common_handle(
     assert "handle_tx_kick" in names(trace, section.start, section.end)
 
 
+@pytest.mark.parametrize("probes", ["--compiled", "--events"])
+def test_run_has_the_kernels_work_behind_its_line_by_either_kind_of_probe(
+    tmp_path: Path, probes: str
+) -> None:
+    (tmp_path / "prog.py").write_text("import os\nos.getppid()\nx = 1\nos.getsid(x)\n")
+    command = [sys.executable, "-m", "pykcov", "run", "--kernel", probes, "-q", "prog.py"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+    trace = pykcov.Trace.load(tmp_path / "pykcov.trace")
+    names = {
+        pc: str(place.line) if place.kind == "line" else symbol_of(pc)
+        for pc, place in trace.places.items()
+        if place.kind == "line" or symbol_of(pc) in (GETPPID, GETSID)
+    }
+    found = [name for name, _ in groupby(names[pc] for pc in trace.pcs if pc in names)]
+    assert found == ["1", "2", GETPPID, "3", "4", GETSID]
+
+
 def test_run_ends_as_the_program_does_and_passes_signals_on(tmp_path: Path) -> None:
     (tmp_path / "prog.py").write_text(
         "import signal, sys, time\n"

@@ -62,16 +62,22 @@ def of_addr2line(pcs: list[int]) -> dict[int, list[tuple[str, str]]]:
 def as_printed(vmlinux: Vmlinux, pc: int) -> list[tuple[str, str]]:
     frames = vmlinux.frames(pc)
     return [
-        (f.function, f"{vmlinux.root * bool(f.file)}{f.file or '??'}:{f.line or '?'}")
-        for f in frames
-    ] or [("??", "??:0")]
+        (f.function, f"{vmlinux.root}{f.file}:{f.line}" if f.line else "??") for f in frames
+    ] or [("??", "??")]
 
 
 def plain(frames: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Without what the compiler added to the names of its versions of a function."""
+    """Without what the compiler added to the names of its versions of a function, and ``..`` in paths.
+
+    Without a line: the file is then none, or one of the symbol table's, which has no path.
+    """
     marks = (".isra.", ".part.", ".constprop.", ".cold")
     return [
-        (min((name.partition(mark)[0] for mark in marks), key=len), place) for name, place in frames
+        (
+            min((name.partition(mark)[0] for mark in marks), key=len),
+            "??" if place.endswith((":?", ":0")) else os.path.normpath(place),
+        )
+        for name, place in frames
     ]
 
 
