@@ -7,7 +7,7 @@ VERSIONS      ?= 3.11 3.12 3.13
 PYTHON3       ?= python3
 TRUTH_MINUTES ?= 5
 CHAOS_SECONDS ?= 60
-SEQUENCES     ?= 200
+SEQUENCES     ?= 100
 ARGS          ?=
 
 PYTHONS  = MAKE='$(MAKE)' $(PYTHON3) tools/pythons.py
@@ -78,7 +78,7 @@ chaos-%: .venv/%/installed
 # On the host's files, which the guest cannot write.
 IN_GUEST = env PYKCOV_TEST_DEVICE=/sys/kernel/debug/kcov PYKCOV_TEST_SEQUENCES=$(SEQUENCES) PYTHONDONTWRITEBYTECODE=1 \
 	HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis $(CURDIR)/.venv/$*/bin/python -m pytest -x -q -p no:cacheprovider \
-	-o faulthandler_timeout=300
+	-o faulthandler_timeout=900
 
 kernel-test-x86-%: .venv/%/installed
 	.venv/$*/bin/python tools/kernel/run.py --timeout 3600 x86 $(IN_GUEST) $(or $(ARGS),tests/kernel tests/conformance)

@@ -92,7 +92,8 @@ def arm(mode: int, scope: Scope, *, follow: bool = False) -> None:
         if _compiled is not None:
             with _lock:
                 _compiled.resolve()
-    elif not _awake:
+        return
+    if not _awake:
         with _lock:
             if not _awake:
                 if _compiled is not None:
@@ -101,6 +102,8 @@ def arm(mode: int, scope: Scope, *, follow: bool = False) -> None:
                     events.arm()
                 # Only now may another thread go on without arming.
                 _awake = True
+    # The sink may have been attached before another thread has armed.
+    events.check_thread()
 
 
 def settle() -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import types
 
 __all__ = [
-    "arm", "describe", "disarm", "is_armed", "is_generated", "name", "prepare", "want_branches",
+    "arm", "check_thread", "describe", "disarm", "is_armed", "is_generated", "name", "prepare", "want_branches",
     "wants_branches",
 ]  # fmt: skip
 
@@ -71,6 +71,12 @@ def arm() -> None:
     """See to it that events come. Must be called after a sink was attached, with the probes' lock held."""
     if not _armed:
         _arm()
+
+
+def check_thread() -> None:
+    """See to it that events come in this thread, too."""
+    if sys.version_info < (3, 12):
+        _recorder.settle()
 
 
 def is_armed() -> bool:
