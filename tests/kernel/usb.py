@@ -54,7 +54,7 @@ class Bus:
 def settled(count: Callable[[], int]) -> int:
     """Wait until a count is steady and return it: a section arrives when hub_event returns, after what it did shows."""
     last, since = count(), time.monotonic()
-    while time.monotonic() - since < 0.3:
+    while time.monotonic() - since < 1.5:  # a plug is debounced for 0.6 s, on an idle machine
         time.sleep(0.02)
         if count() != last:
             last, since = count(), time.monotonic()
