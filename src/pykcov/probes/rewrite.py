@@ -226,6 +226,11 @@ class _Rewriter(ast.NodeTransformer):
             self.links += 1
             number = self.links
             first = _call(node, probe("test" if tested else "link", i, number), left, values[i + 1])
+            # It decides about this much of the chain: by that places.py knows its arms.
+            first.end_lineno, first.end_col_offset = (
+                operands[i + 1].end_lineno,
+                operands[i + 1].end_col_offset,
+            )
 
             def kept() -> ast.expr:
                 return _at(node, ast.UnaryOp(ast.Invert(), _at(node, probe("pop", i, number))))
