@@ -890,6 +890,8 @@ static PyTypeObject InheritedType = {
 #include "_lock.h"
 #include "_tally.h"
 #include "_compare.h"
+#include "_patterns.h"
+#include "_methods.h"
 
 /* ------------------------------------------------------------------ quiet */
 

@@ -148,9 +148,8 @@ class Area:
     def add_operands(self) -> None:
         """Give the area a table of operands if it has none. Raises KcovError ENOMEM if there is no space."""
         if not self.head[Head.OPERANDS]:
-            end = self.head[Head.BYTES] + 8 * (self.size + len(self.records))
             more = _operand_bytes(self.size)
-            self.namespace.extend(self.name, end + more)
+            self.namespace.extend(self.name, len(self._map) + more)
             self.head[Head.OPERANDS] = more
 
     def read_operands(self) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from types import CodeType, FunctionType, ModuleType
 
 from .errors import warn
-from .probes import compiled
+from .probes import compare, compiled
 from .scope import Scope
 from .task import quietly
 
@@ -47,9 +47,14 @@ def instrument(
     scope = Scope(source, include, omit)
     compiled.install(scope, comparisons=comparisons)
     caller = sys._getframe(2).f_globals.get("__name__")
-    late = [name for name in _imported(scope) if name != caller]
+    late = {name for name in _imported(scope) if name != caller}
     if late:
         warn(f"instrument: imported before, so event probes record them: {', '.join(sorted(late))}")
+    blind = (
+        {name for name in compare.blind(scope) if name != caller} - late if comparisons else set()
+    )
+    if blind:
+        warn(f"instrument: compiled before, without comparison probes: {', '.join(sorted(blind))}")
 
 
 def _imported(scope: Scope) -> Iterable[str]:
@@ -63,15 +68,19 @@ def _imported(scope: Scope) -> Iterable[str]:
 def _give_probes(module: ModuleType, *, comparisons: bool) -> None:
     """Replace the code of the functions that came from a module's file."""
     path = getattr(module, "__file__", None)
+    compared = isinstance(path, str) and compare.is_instrumented(path)
     pairs = compiled.pairs_of(path, comparisons=comparisons) if isinstance(path, str) else None
     if path is None or pairs is None:
         warn(f"instrument: {module.__name__} has no source that can be compiled with probes")
         return
     left = []
-    is_running = False
+    is_running = is_late = False
     for found in gc.get_objects():
         code = _code_of(found)
-        if code is None or code.co_filename != path or compiled.is_probed(code):
+        if code is None or code.co_filename != path:
+            continue
+        if compiled.is_probed(code):
+            is_late = is_late or (comparisons and not compared)
             continue
         twin = pairs.get(code)
         if not isinstance(found, FunctionType):
@@ -92,6 +101,8 @@ def _give_probes(module: ModuleType, *, comparisons: bool) -> None:
         )
     elif not is_running:
         compiled.forget(path)
+    if is_late:
+        warn(f"instrument: {module.__name__} was compiled before, without comparison probes")
 
 
 def _code_of(found: object) -> CodeType | None:

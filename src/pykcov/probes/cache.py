@@ -17,7 +17,7 @@ __all__ = ["directory", "inventory", "load", "store"]
 
 _DIGEST = 32  # bytes
 _RECIPE = (
-    "recipe.py", "insertion.py", "rewrite.py", "placeholders.py", "sites.py", "source.py", "places.py",
+    "recipe.py", "insertion.py", "rewrite.py", "nodes.py", "placeholders.py", "sites.py", "source.py", "places.py",
 )  # fmt: skip
 
 

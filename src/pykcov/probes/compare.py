@@ -11,7 +11,7 @@ from ..errors import warn
 from ..scope import Scope
 from .rewrite import KIND, REGEX, transform
 
-__all__ = ["arm", "blind", "check", "instrumented", "make", "transform"]
+__all__ = ["arm", "blind", "check", "instrumented", "is_instrumented", "make", "transform"]
 
 
 def make(probe: tuple[Any, ...], places: _recorder.Places) -> object:
@@ -35,6 +35,11 @@ _told: set[Scope] = set()
 def instrumented(filename: str) -> None:
     """Note that the code of a file has comparison probes."""
     _files.add(filename)
+
+
+def is_instrumented(filename: str) -> bool:
+    """Tell whether the code of a file has comparison probes."""
+    return filename in _files
 
 
 def blind(scope: Scope) -> list[str]:

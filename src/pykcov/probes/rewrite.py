@@ -12,10 +12,23 @@ for the next instruction what the chain goes on with. Where only the truth matte
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 from ..comparisons import CONST
+from .nodes import (
+    at,
+    bound_in,
+    call,
+    const_side,
+    container,
+    dotted,
+    is_constant,
+    is_odd,
+    is_super,
+    is_wanted,
+    span,
+)
 
 __all__ = ["KIND", "REGEX", "Placeholders", "transform"]
 
@@ -199,15 +212,15 @@ class _Rewriter(ast.NodeTransformer):
     def _compare(self, node: ast.Compare, *, tested: bool) -> ast.expr:
         operands = [node.left, *node.comparators]
         links = list(zip(node.ops, operands, operands[1:], strict=False))
-        wanted = [_is_wanted(*link) for link in links]
-        as_it_is = any(_is_odd(*link) for link in links) or not any(wanted)
+        wanted = [is_wanted(*link) for link in links]
+        as_it_is = any(is_odd(*link) for link in links) or not any(wanted)
         places = [
-            self._place(_span(left, right), _OPERATORS[type(op)][1], _const_side(left, right))
+            self._place(span(left, right), _OPERATORS[type(op)][1], const_side(left, right))
             if want and not as_it_is
             else (0, 0)
             for (op, left, right), want in zip(links, wanted, strict=True)
         ]
-        sides = [_const_side(left, right) for _, left, right in links]
+        sides = [const_side(left, right) for _, left, right in links]
         whats = [_OPERATORS[type(op)][0] for op in node.ops]
         values = self._all(operands)
         if as_it_is:
@@ -215,25 +228,30 @@ class _Rewriter(ast.NodeTransformer):
             return node
         for i, op in enumerate(node.ops):
             if isinstance(op, ast.In | ast.NotIn) and i == len(links) - 1:
-                values[i + 1] = _container(values[i + 1])
+                values[i + 1] = container(values[i + 1])
 
         def probe(form: str, i: int, number: int) -> ast.Constant:
             return self._probe(form, places[i], whats[i], sides[i], number)
 
         def link(i: int, left: ast.expr) -> ast.expr:
             if i == len(links) - 1:
-                return _call(node, probe("compare", i, 0), left, values[i + 1])
+                return call(node, probe("compare", i, 0), left, values[i + 1])
             self.links += 1
             number = self.links
-            first = _call(node, probe("test" if tested else "link", i, number), left, values[i + 1])
+            first = call(node, probe("test" if tested else "link", i, number), left, values[i + 1])
+            # It decides about this much of the chain: by that places.py knows its arms.
+            first.end_lineno, first.end_col_offset = (
+                operands[i + 1].end_lineno,
+                operands[i + 1].end_col_offset,
+            )
 
             def kept() -> ast.expr:
-                return _at(node, ast.UnaryOp(ast.Invert(), _at(node, probe("pop", i, number))))
+                return at(node, ast.UnaryOp(ast.Invert(), at(node, probe("pop", i, number))))
 
             rest = link(i + 1, kept())
             if tested:
-                return _at(node, ast.BoolOp(ast.And(), [first, rest]))
-            return _at(node, ast.IfExp(first, rest, kept()))
+                return at(node, ast.BoolOp(ast.And(), [first, rest]))
+            return at(node, ast.IfExp(first, rest, kept()))
 
         return link(0, values[0])
 
@@ -261,24 +279,24 @@ class _Rewriter(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         method = node.func
         known = self.methods.get(method.attr) if isinstance(method, ast.Attribute) else None
-        constant = bool(node.args) and _is_constant(node.args[0])
-        span = _span(node, node)
+        constant = bool(node.args) and is_constant(node.args[0])
+        where = span(node, node)
         self.generic_visit(node)
         if known is None or not isinstance(method, ast.Attribute) or not node.args:
             return node
         # The compiler gives calls of methods on several lines, and of super()'s, other lines and instructions.
-        if method.value.end_lineno != method.end_lineno or _is_super(method.value):
+        if method.value.end_lineno != method.end_lineno or is_super(method.value):
             return node
         what, has_range = known
         side = constant * (1 if what == _GET else 2)
-        place = self._place(span, method.attr, side)
+        place = self._place(where, method.attr, side)
         probe = self._probe("method", place, what, side, 0, has_range)
-        node.func = _call(method, probe, method)
+        node.func = call(method, probe, method)
         return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        side = int(_is_constant(node.slice))
-        span = _span(node, node)
+        side = int(is_constant(node.slice))
+        where = span(node, node)
         self.generic_visit(node)
         if (
             not self.lookups
@@ -287,20 +305,20 @@ class _Rewriter(ast.NodeTransformer):
             or any(isinstance(part, ast.Slice | ast.Starred) for part in ast.walk(node.slice))
         ):
             return node
-        probe = self._probe("item", self._place(span, "[]", side), _ITEM, side)
-        return _call(node, probe, node.value, node.slice)
+        probe = self._probe("item", self._place(where, "[]", side), _ITEM, side)
+        return call(node, probe, node.value, node.slice)
 
     # -- match
 
     def visit_Match(self, node: ast.Match) -> ast.AST:
         keys: list[tuple[Any, ...]] = []
         patterns = [self._pattern(case.pattern, keys) for case in node.cases]
-        is_constant = _is_constant(node.subject)
+        is_known = is_constant(node.subject)
         node.subject = self.visit(node.subject)
-        if keys and not is_constant:
+        if keys and not is_known:
             places = [self._place(*key) for key in keys]
             probe = self._probe("match", (places[0][0], len(keys)), extra=(_ALL, tuple(patterns)))
-            node.subject = _call(node.subject, probe, node.subject)
+            node.subject = call(node.subject, probe, node.subject)
         for case in node.cases:
             case.guard = case.guard and self.truth(case.guard)
             case.body = [self.visit(statement) for statement in case.body]
@@ -310,7 +328,7 @@ class _Rewriter(ast.NodeTransformer):
         """Return what C compares a subject with for a pattern; add the places to ``keys``."""
 
         def place(of: ast.AST, op: str, side: int) -> int:
-            keys.append((_span(of, of), op, side))
+            keys.append((span(of, of), op, side))
             return len(keys) - 1
 
         def every(nodes: Iterable[ast.pattern]) -> tuple[_Pattern, ...]:
@@ -318,10 +336,10 @@ class _Rewriter(ast.NodeTransformer):
 
         if isinstance(node, ast.MatchSingleton):
             return _VALUE, place(node, "case", 2), node.value
-        if isinstance(node, ast.MatchValue) and _is_constant(node.value):
+        if isinstance(node, ast.MatchValue) and is_constant(node.value):
             return _VALUE, place(node, "case", 2), ast.literal_eval(node.value)
         if isinstance(node, ast.MatchValue):
-            names = _dotted(node.value)
+            names = dotted(node.value)
             if names[:1] and not self._is_bound(names[0]):
                 return _DOTTED, place(node, "case", 0), names
         if isinstance(node, ast.MatchAs) and node.pattern is not None:
@@ -337,7 +355,7 @@ class _Rewriter(ast.NodeTransformer):
             pairs = [
                 ((place(key, "in", 1), ast.literal_eval(key)), self._pattern(value, keys))
                 for key, value in zip(node.keys, node.patterns, strict=True)
-                if _is_constant(key)
+                if is_constant(key)
             ]
             return _MAPPING, tuple(key for key, _ in pairs), tuple(value for _, value in pairs)
         return _ALL, ()
@@ -348,132 +366,5 @@ class _Rewriter(ast.NodeTransformer):
             return False
         outermost = self.definitions[1]
         if outermost not in self.bound:
-            self.bound[outermost] = set(_bound_in(outermost))
+            self.bound[outermost] = set(bound_in(outermost))
         return name in self.bound[outermost]
-
-
-def _bound_in(definition: ast.AST) -> Iterable[str]:
-    for node in ast.walk(definition):
-        name: str | None = None
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            name = node.id
-        elif isinstance(node, ast.arg):
-            name = node.arg
-        elif isinstance(node, ast.alias):
-            name = (node.asname or node.name).partition(".")[0]
-        elif isinstance(node, ast.MatchMapping):
-            name = node.rest
-        elif isinstance(
-            node, _Function | ast.ClassDef | ast.ExceptHandler | ast.MatchAs | ast.MatchStar
-        ):
-            name = node.name
-        if name is not None:
-            yield name
-
-
-# -- nodes
-
-
-def _at(like: ast.AST, node: _Node) -> _Node:
-    return ast.copy_location(node, like)
-
-
-def _call(like: ast.AST, probe: ast.Constant, *args: ast.expr) -> ast.Call:
-    """Return the call of a site, at the place of ``like``; the site itself is on the line where that begins."""
-    first = _first(args[0])
-    choice = ast.IfExp(
-        _at(first, ast.Constant(True)), _at(first, probe), _at(first, ast.Constant(0))
-    )
-    return _at(like, ast.Call(_at(first, choice), list(args), []))
-
-
-_FIRST: dict[type[ast.AST], Callable[[Any], ast.AST]] = {
-    ast.BinOp: lambda node: node.left,
-    ast.Compare: lambda node: node.left,
-    ast.BoolOp: lambda node: node.values[0],
-    ast.Attribute: lambda node: node.value,
-    ast.Subscript: lambda node: node.value,
-    ast.Call: lambda node: node.func,
-    ast.IfExp: lambda node: node.test,
-    ast.UnaryOp: lambda node: node.operand,
-    ast.Await: lambda node: node.value,
-    ast.NamedExpr: lambda node: node.value,
-}
-
-
-def _first(node: ast.AST) -> ast.AST:
-    """Return the part of an expression that is evaluated first."""
-    while type(node) in _FIRST:
-        node = _FIRST[type(node)](node)
-    return node
-
-
-def _span(start: ast.AST, end: ast.AST) -> tuple[int | None, ...]:
-    first: Any = start
-    last: Any = end
-    return first.lineno, first.col_offset, last.end_lineno, last.end_col_offset
-
-
-def _is_constant(node: ast.AST) -> bool:
-    """Tell whether the compiler makes one constant of an expression."""
-    if isinstance(node, ast.Constant):
-        return True
-    if isinstance(node, ast.UnaryOp):
-        return _is_constant(node.operand)
-    if isinstance(node, ast.BinOp):
-        return _is_constant(node.left) and _is_constant(node.right)
-    if isinstance(node, ast.Tuple | ast.List | ast.Set):
-        return all(map(_is_constant, node.elts))
-    return False
-
-
-def _is_singleton(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and (
-        node.value is None or node.value is ... or isinstance(node.value, bool)
-    )
-
-
-def _const_side(left: ast.AST, right: ast.AST) -> int:
-    return 1 if _is_constant(left) else 2 if _is_constant(right) else 0
-
-
-def _is_wanted(op: ast.cmpop, left: ast.AST, right: ast.AST) -> bool:
-    """Tell whether a comparison is recorded: not if both sides are constants, or neither of an `is`."""
-    if isinstance(op, ast.Is | ast.IsNot):
-        return _is_singleton(left) != _is_singleton(right)
-    return not (_is_constant(left) and _is_constant(right))
-
-
-def _is_odd(op: ast.cmpop, left: ast.AST, right: ast.AST) -> bool:
-    """Tell whether Python may warn of a comparison: of an `is` with a literal."""
-    return isinstance(op, ast.Is | ast.IsNot) and any(
-        _is_constant(side) and not _is_singleton(side) for side in (left, right)
-    )
-
-
-def _container(node: ast.expr) -> ast.expr:
-    """Return what the compiler makes of a list or a set of constants in which something is looked for."""
-    if isinstance(node, ast.List) and not any(isinstance(one, ast.Starred) for one in node.elts):
-        return _at(node, ast.Tuple(node.elts, ast.Load()))
-    if isinstance(node, ast.Set) and _is_constant(node):
-        try:
-            found: Any = frozenset(map(ast.literal_eval, node.elts))
-            return _at(node, ast.Constant(found))
-        except (ValueError, TypeError):
-            pass
-    return node
-
-
-def _is_super(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
-    )
-
-
-def _dotted(node: ast.AST) -> tuple[str, ...]:
-    """Return the names of `a.b.c`; () if it is something else."""
-    names: list[str] = []
-    while isinstance(node, ast.Attribute):
-        names.append(node.attr)
-        node = node.value
-    return (node.id, *reversed(names)) if isinstance(node, ast.Name) else ()

@@ -1,0 +1,115 @@
+/* match: what a subject is compared with, found without running any of the program's code. */
+
+/* A pattern is a tuple: what it is, then (VALUE, place, constant), (NAME, place, names), (ALL, patterns),
+ * (SEQUENCE, patterns before the star, has a star, patterns behind), (MAPPING, ((place, key), ...), patterns). */
+enum { VALUE, NAME, ALL, SEQUENCE, MAPPING };
+
+/* Returns what a dotted name is, if that can be found without running code (borrowed); else NULL. */
+static PyObject *find_name(PyObject *names)
+{
+    PyObject *globals = PyEval_GetGlobals();
+    PyObject *found = globals ? PyDict_GetItem(globals, PyTuple_GET_ITEM(names, 0)) : NULL;
+    for (Py_ssize_t i = 1; found && i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        if (PyModule_CheckExact(found))
+            found = PyDict_GetItem(PyModule_GetDict(found), name);
+        else if (PyType_Check(found)) {
+            PyObject *members = _PyType_Lookup((PyTypeObject *)found, enum_members);
+            PyObject *member = members && PyDict_CheckExact(members) ? PyDict_GetItem(members, name) : NULL;
+            found = member ? member : _PyType_Lookup((PyTypeObject *)found, name);
+        } else
+            found = NULL;
+    }
+    return found;
+}
+
+static int walk(const SiteObject *s, TaskObject *task, PyObject *pattern, PyObject *subject);
+
+static int walk_all(const SiteObject *s, TaskObject *task, PyObject *patterns, PyObject *sequence, Py_ssize_t start)
+{
+    int failed = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(patterns); i++) {
+        Py_ssize_t at = start + i;
+        if (at >= PySequence_Fast_GET_SIZE(sequence)) /* another thread has made a list shorter */
+            break;
+        PyObject *element = Py_NewRef(PySequence_Fast_GET_ITEM(sequence, at));
+        if (walk(s, task, PyTuple_GET_ITEM(patterns, i), element) < 0)
+            failed = -1;
+        Py_DECREF(element);
+    }
+    return failed;
+}
+
+/* Finds a value by a key that is equal without running code: the same object, or the same text. */
+static PyObject *find_key(PyObject *dict, PyObject *key)
+{
+    PyObject *other, *value;
+    Py_ssize_t at = 0;
+    int64_t x, y;
+    for (Py_ssize_t n = 0; n < ELEMENTS_LIMIT && PyDict_Next(dict, &at, &other, &value); n++)
+        if (other == key ||
+            (PyUnicode_CheckExact(other) && PyUnicode_CheckExact(key) && PyUnicode_Compare(other, key) == 0) ||
+            (is_small(other, &x) && is_small(key, &y) && x == y))
+            return value;
+    return NULL;
+}
+
+static int walk_mapping(const SiteObject *s, TaskObject *task, PyObject *keys, PyObject *patterns, PyObject *subject)
+{
+    int failed = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys); i++) {
+        PyObject *entry = PyTuple_GET_ITEM(keys, i), *key = PyTuple_GET_ITEM(entry, 1);
+        Py_ssize_t place = PyLong_AsSsize_t(PyTuple_GET_ITEM(entry, 0));
+        if (record_in(s, task, place, CONST_LEFT, key, subject) < 0)
+            failed = -1;
+        PyObject *value = find_key(subject, key);
+        if (!value)
+            continue;
+        Py_INCREF(value);
+        if (walk(s, task, PyTuple_GET_ITEM(patterns, i), value) < 0)
+            failed = -1;
+        Py_DECREF(value);
+    }
+    return failed;
+}
+
+static int walk(const SiteObject *s, TaskObject *task, PyObject *pattern, PyObject *subject)
+{
+    PyObject *one = PyTuple_GET_ITEM(pattern, 1), *two = PyTuple_GET_ITEM(pattern, PyTuple_GET_SIZE(pattern) - 1);
+    PyObject *value;
+    int failed = 0;
+    switch (PyLong_AsLong(PyTuple_GET_ITEM(pattern, 0))) {
+    case VALUE:
+        return record_objects(s, task, PyLong_AsSsize_t(one), CONST_RIGHT, subject, two);
+    case NAME:
+        value = find_name(two);
+        return value ? record_objects(s, task, PyLong_AsSsize_t(one), CONST_NONE, subject, value) : 0;
+    case ALL:
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(one); i++)
+            if (walk(s, task, PyTuple_GET_ITEM(one, i), subject) < 0)
+                failed = -1;
+        return failed;
+    case SEQUENCE:
+        if (PyTuple_CheckExact(subject) || PyList_CheckExact(subject)) {
+            Py_ssize_t n = PySequence_Fast_GET_SIZE(subject), before = PyTuple_GET_SIZE(one);
+            Py_ssize_t behind = PyTuple_GET_SIZE(two);
+            if (n < before + behind || (n > before + behind && PyTuple_GET_ITEM(pattern, 2) != Py_True))
+                return 0; /* nothing is compared */
+            failed = walk_all(s, task, one, subject, 0);
+            if (walk_all(s, task, two, subject, n - behind) < 0)
+                failed = -1;
+        }
+        return failed;
+    default:
+        return PyDict_CheckExact(subject) ? walk_mapping(s, task, one, two, subject) : 0;
+    }
+}
+
+static PyObject *site_match(SiteObject *s, PyObject *subject)
+{
+    TaskObject *task;
+    int wanted = is_wanted(s, &task);
+    if (wanted < 0 || (wanted && walk(s, task, s->extra, subject) < 0))
+        return NULL;
+    return Py_NewRef(subject);
+}

@@ -1,0 +1,147 @@
+"""Nodes of syntax trees: where they are, what is a constant, what they bind. Pure."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+__all__ = [
+    "at", "bound_in", "call", "const_side", "container", "dotted", "is_constant", "is_odd",
+    "is_super", "is_wanted", "span",
+]  # fmt: skip
+
+_Node = TypeVar("_Node", bound=ast.AST)
+
+
+def bound_in(definition: ast.AST) -> Iterable[str]:
+    """Yield the names that anything in a function or class binds."""
+    for node in ast.walk(definition):
+        name: str | None = None
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            name = node.id
+        elif isinstance(node, ast.arg):
+            name = node.arg
+        elif isinstance(node, ast.alias):
+            name = (node.asname or node.name).partition(".")[0]
+        elif isinstance(node, ast.MatchMapping):
+            name = node.rest
+        elif isinstance(
+            node,
+            ast.FunctionDef
+            | ast.AsyncFunctionDef
+            | ast.ClassDef
+            | ast.ExceptHandler
+            | ast.MatchAs
+            | ast.MatchStar,
+        ):
+            name = node.name
+        if name is not None:
+            yield name
+
+
+def at(like: ast.AST, node: _Node) -> _Node:
+    """Give a node the place of another; return it."""
+    return ast.copy_location(node, like)
+
+
+def call(like: ast.AST, probe: ast.Constant, *args: ast.expr) -> ast.Call:
+    """Return the call of a site, at the place of ``like``; the site itself is on the line where that begins."""
+    start = _first(args[0])
+    choice = ast.IfExp(at(start, ast.Constant(True)), at(start, probe), at(start, ast.Constant(0)))
+    return at(like, ast.Call(at(start, choice), list(args), []))
+
+
+_FIRST: dict[type[ast.AST], Callable[[Any], ast.AST]] = {
+    ast.BinOp: lambda node: node.left,
+    ast.Compare: lambda node: node.left,
+    ast.BoolOp: lambda node: node.values[0],
+    ast.Attribute: lambda node: node.value,
+    ast.Subscript: lambda node: node.value,
+    ast.Call: lambda node: node.func,
+    ast.IfExp: lambda node: node.test,
+    ast.UnaryOp: lambda node: node.operand,
+    ast.Await: lambda node: node.value,
+    ast.NamedExpr: lambda node: node.value,
+}
+
+
+def _first(node: ast.AST) -> ast.AST:
+    """Return the part of an expression that is evaluated first."""
+    while type(node) in _FIRST:
+        node = _FIRST[type(node)](node)
+    return node
+
+
+def span(start: ast.AST, end: ast.AST) -> tuple[int | None, ...]:
+    """Return from where to where something is: line, column, end line, end column."""
+    first: Any = start
+    last: Any = end
+    return first.lineno, first.col_offset, last.end_lineno, last.end_col_offset
+
+
+def is_constant(node: ast.AST) -> bool:
+    """Tell whether the compiler makes one constant of an expression."""
+    if isinstance(node, ast.Constant):
+        return True
+    if isinstance(node, ast.UnaryOp):
+        return is_constant(node.operand)
+    if isinstance(node, ast.BinOp):
+        return is_constant(node.left) and is_constant(node.right)
+    if isinstance(node, ast.Tuple | ast.List | ast.Set):
+        return all(map(is_constant, node.elts))
+    return False
+
+
+def is_singleton(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and (
+        node.value is None or node.value is ... or isinstance(node.value, bool)
+    )
+
+
+def const_side(left: ast.AST, right: ast.AST) -> int:
+    """Return 1 if the left operand is a constant, else 2 if the right one is, else 0."""
+    return 1 if is_constant(left) else 2 if is_constant(right) else 0
+
+
+def is_wanted(op: ast.cmpop, left: ast.AST, right: ast.AST) -> bool:
+    """Tell whether a comparison is recorded: not if both sides are constants, or neither of an `is`."""
+    if isinstance(op, ast.Is | ast.IsNot):
+        return is_singleton(left) != is_singleton(right)
+    return not (is_constant(left) and is_constant(right))
+
+
+def is_odd(op: ast.cmpop, left: ast.AST, right: ast.AST) -> bool:
+    """Tell whether Python may warn of a comparison: of an `is` with a literal."""
+    return isinstance(op, ast.Is | ast.IsNot) and any(
+        is_constant(side) and not is_singleton(side) for side in (left, right)
+    )
+
+
+def container(node: ast.expr) -> ast.expr:
+    """Return what the compiler makes of a list or a set of constants in which something is looked for."""
+    if isinstance(node, ast.List) and not any(isinstance(one, ast.Starred) for one in node.elts):
+        return at(node, ast.Tuple(node.elts, ast.Load()))
+    if isinstance(node, ast.Set) and is_constant(node):
+        try:
+            found: Any = frozenset(map(ast.literal_eval, node.elts))
+            return at(node, ast.Constant(found))
+        except (ValueError, TypeError):
+            pass
+    return node
+
+
+def is_super(node: ast.AST) -> bool:
+    """Tell whether an expression is `super()`, or `super(...)`."""
+    return (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+    )
+
+
+def dotted(node: ast.AST) -> tuple[str, ...]:
+    """Return the names of `a.b.c`; () if it is something else."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return (node.id, *reversed(names)) if isinstance(node, ast.Name) else ()
