@@ -140,10 +140,19 @@ class Area:
 
     @property
     def operands(self) -> memoryview:
-        """The table of operands, format ``Q``; empty if it has none."""
+        """The table of operands, format ``Q``; empty if it has none. Raises KcovError EUCLEAN if it should have."""
         if not self._operands and self.head[Head.OPERANDS]:  # another process has added it
-            self._bind(self.namespace, self.name, self.namespace.map(self.name))
+            try:
+                mapped = self.namespace.map(self.name)
+            except FileNotFoundError:
+                raise self.namespace.damaged(self.name, "it has been removed") from None
+            self._bind(self.namespace, self.name, mapped)
         return self._operands
+
+    @property
+    def mapped_words(self) -> int:
+        """How many words this process has mapped for records and operands."""
+        return self.size + len(self._operands)
 
     def add_operands(self) -> None:
         """Give the area a table of operands if it has none. Raises KcovError ENOMEM if there is no space."""
@@ -200,10 +209,6 @@ class FileName:
         )
 
 
-def _all_words(area: Area) -> int:
-    return area.size + len(area.operands)
-
-
 class Pool:
     """The areas of this process that sections record into; at most KEEP words wait for use.
 
@@ -223,7 +228,7 @@ class Pool:
         """Return an empty area of ``size`` words. Raises KcovError ENOMEM."""
         try:
             area = self._free[size, mode].pop()
-            self._waiting -= _all_words(area)
+            self._waiting -= area.mapped_words
             return area
         except (KeyError, IndexError):
             pass
@@ -232,7 +237,7 @@ class Pool:
 
     def put(self, area: Area) -> None:
         """Take an area back."""
-        words = _all_words(area)
+        words = area.mapped_words
         if self._waiting + words > self.KEEP:
             area.unlink()
             return

@@ -165,6 +165,27 @@ with pykcov.open() as device:
     assert not place.exists()
 
 
+def test_a_section_ends_whose_file_is_gone_and_whose_header_is_spoilt(place: Path) -> None:
+    """Its table of operands, which it has not, was looked for in the file when the area went back to the pool."""
+    program = """
+import pykcov
+from pykcov import task
+from pykcov.area import Head
+with pykcov.collect() as collection:
+    n = 1
+    (section,) = task.current().sections
+    section.area.head[Head.OPERANDS] = 4096
+    section.area.unlink()
+print(len(collection.trace) > 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYKCOV_NAMESPACE": place.name},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 def test_files_that_are_damaged_while_a_process_uses_them_do_not_crash_it(place: Path) -> None:
     """Flipped in place. A file that its own user cuts short under a process is a SIGBUS for it."""
     for seed in range(6):
