@@ -14,6 +14,7 @@ import pykcov
 from pykcov import _recorder, codemap
 from pykcov.probes import compare
 from pykcov.probes.placeholders import Placeholders, text_of
+from pykcov.probes.rewrite import Extent, transform
 
 
 def compiled(path: str | Path, **options: bool) -> types.CodeType:
@@ -21,7 +22,7 @@ def compiled(path: str | Path, **options: bool) -> types.CodeType:
     text = Path(path).read_text()
     tree = ast.parse(text, str(path))
     placeholders = Placeholders()
-    compare.transform(tree, placeholders, **options)
+    transform(tree, placeholders, Extent(**options))
     code = compile(tree, str(path), "exec")
     space = codemap.get()
     file = space.file(str(path), f"{hash(text) % 2**64:016x}", text.count("\n") + 1, [])

@@ -10,6 +10,7 @@ from types import CodeType, FunctionType, ModuleType
 
 from .errors import warn
 from .probes import compare, compiled
+from .probes.rewrite import Extent
 from .scope import Scope
 from .task import quietly
 
@@ -23,6 +24,8 @@ def instrument(
     include: Iterable[str] = (),
     omit: Iterable[str] = (),
     comparisons: bool = False,
+    methods: bool = True,
+    lookups: bool = False,
 ) -> None:
     """Compile the modules that are imported from now on with probes in them.
 
@@ -32,7 +35,9 @@ def instrument(
     choice that were imported before, or have no source.
 
     ``comparisons``: also with probes that record what is compared (collect() with TRACE_CMP), which cost more while
-    nobody collects.
+    nobody collects. To operators, ``in``, ``is`` and ``match`` they add, unless ``methods`` is false, the methods of
+    str and bytes that compare, and the texts that regular expressions begin with; and if ``lookups`` is true,
+    ``d[k]`` and ``d.get(k)`` of dictionaries.
 
     With ``modules``, which are imported already: give their functions, those of their classes, and what these make
     later, code with probes. A function whose source is not what it was made of is left as it is, and named in a
@@ -40,12 +45,13 @@ def instrument(
 
     Call it before the imports. ``pykcov run`` does it by itself.
     """
+    extent = Extent(methods=methods, lookups=lookups) if comparisons else None
     if modules:
         for module in modules:
-            _give_probes(module, comparisons=comparisons)
+            _give_probes(module, extent)
         return
     scope = Scope(source, include, omit)
-    compiled.install(scope, comparisons=comparisons)
+    compiled.install(scope, comparisons=extent)
     caller = sys._getframe(2).f_globals.get("__name__")
     late = {name for name in _imported(scope) if name != caller}
     if late:
@@ -65,7 +71,7 @@ def _imported(scope: Scope) -> Iterable[str]:
             yield name
 
 
-def _give_probes(module: ModuleType, *, comparisons: bool) -> None:
+def _give_probes(module: ModuleType, comparisons: Extent | None) -> None:
     """Replace the code of the functions that came from a module's file."""
     path = getattr(module, "__file__", None)
     compared = isinstance(path, str) and compare.is_instrumented(path)
@@ -80,7 +86,7 @@ def _give_probes(module: ModuleType, *, comparisons: bool) -> None:
         if code is None or code.co_filename != path:
             continue
         if compiled.is_probed(code):
-            is_late = is_late or (comparisons and not compared)
+            is_late = is_late or (comparisons is not None and not compared)
             continue
         twin = pairs.get(code)
         if not isinstance(found, FunctionType):

@@ -111,6 +111,40 @@ def test_modules_are_given_comparison_probes_later(tmp_path: Path) -> None:
     assert said == ["3"]
 
 
+KINDS = """
+def check(text, table):
+    return text in table and table[text], text.startswith("x"), table.get(text)
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "command", "expected"),
+    [
+        ("", "", ["in", "startswith"]),
+        ("methods=False", "--no-methods", ["in"]),
+        ("lookups=True", "--lookups", ["in", "[]", "startswith", "get"]),
+        ("methods=False, lookups=True", "--no-methods --lookups", ["in", "[]", "get"]),
+    ],
+)
+def test_methods_and_lookups_are_switched(
+    tmp_path: Path, chosen: str, command: str, expected: list[str]
+) -> None:
+    (tmp_path / "kinds.py").write_text(KINDS)
+    text = f"""
+    import pykcov
+    pykcov.instrument(include=["kinds.py"], comparisons=True, {chosen})
+    import kinds
+    with pykcov.collect(include=["kinds.py"], mode=pykcov.TRACE_CMP) as c:
+        kinds.check("a", {{"a": 1}})
+    print(*(one.op for one in c.trace.comparisons))
+    """
+    assert program(tmp_path, text) == [" ".join(expected)]
+    (tmp_path / "main.py").write_text("import kinds\nkinds.check('a', {'a': 1})\n")
+    run(tmp_path, "-m", "pykcov", "run", "-q", "--mode", "cmp", *command.split(), "main.py")
+    trace = pykcov.Trace.load(tmp_path / "pykcov.trace")
+    assert [one.op for one in trace.comparisons] == expected
+
+
 def test_modules_that_were_compiled_without_comparison_probes_are_named(tmp_path: Path) -> None:
     said = program(
         tmp_path,
@@ -152,6 +186,8 @@ def test_run_and_report(tmp_path: Path) -> None:
     ]
     _, said = run(tmp_path, "-m", "pykcov", "run", "--mode", "cmp", "--events", "main.py", status=2)
     assert "--mode cmp needs --compiled" in said
+    _, said = run(tmp_path, "-m", "pykcov", "run", "--lookups", "main.py", status=2)
+    assert "with --mode cmp" in said
     run(tmp_path, "-m", "pykcov", "run", "-q", "main.py")
     table, _ = run(tmp_path, "-m", "pykcov", "report", "--comparisons")
     assert "no comparisons: a trace has them if it was collected with --mode cmp" in table

@@ -30,6 +30,7 @@ from ..abi import TRACE_CMP, TRACE_PC
 from ..collect import collect
 from ..late import give_way
 from ..probes import compiled
+from ..probes.rewrite import Extent
 from ..report.text import shown
 from ..task import quiet
 from ..trace import Trace
@@ -80,6 +81,8 @@ def main(argv: Sequence[str]) -> int:
             parser.error(
                 "--mode cmp needs --compiled: the interpreter has no events for comparisons"
             )
+        if options.mode != "cmp" and (options.lookups or not options.methods):
+            parser.error("--lookups and --no-methods say what is a comparison: with --mode cmp")
         if options.mode == "cmp" and options.kernel:
             parser.error("--kernel records PCs: not with --mode cmp")
     except SystemExit as stop:  # --help is 0, a mistake is 2
@@ -129,7 +132,9 @@ class Recording:
         )
         self.collection._background = background
         if options.compiled:
-            compiled.install(self.collection._scope, comparisons=options.mode == "cmp")
+            extent = Extent(methods=options.methods, lookups=options.lookups)
+            comparisons = extent if options.mode == "cmp" else None
+            compiled.install(self.collection._scope, comparisons=comparisons)
         self.open.enter_context(self.collection)
         # At exit the interpreter waits for threads, then calls the atexit handlers from the last to
         # the first: the program's, then this one, then those of pykcov's own modules.
@@ -380,6 +385,15 @@ def _parser() -> argparse.ArgumentParser:
         choices=MODES,
         default="pc",
         help="pc: lines and entries (default); cmp: which values are compared instead",
+    )
+    parser.add_argument(
+        "--no-methods",
+        action="store_false",
+        dest="methods",
+        help="with --mode cmp: not what methods like startswith() and regular expressions compare",
+    )
+    parser.add_argument(
+        "--lookups", action="store_true", help="with --mode cmp: also d[k] and d.get(k)"
     )
     parser.add_argument(
         "--kernel",

@@ -26,6 +26,7 @@ __all__ = ["arm", "bit", "check", "describe", "name", "prepare", "settle", "use_
 _UNITS = "pykcov.probes.units"
 _COMPARE = "pykcov.probes.compare"
 _COMPILED = "pykcov.probes.compiled"
+_REWRITE = "pykcov.probes.rewrite"
 
 _lock = RLock()
 _awake = False
@@ -75,7 +76,7 @@ def bit(scope: Scope, *, branch: bool, mode: int = TRACE_PC) -> int:
 def check(mode: int, scope: Scope) -> None:
     """Compile what is imported from now on for who begins to collect here; warn if nothing that is there is."""
     if mode == TRACE_CMP:
-        load(_COMPILED).install(scope, comparisons=True)
+        _compare(scope)
         load(_COMPARE).check(scope)
 
 
@@ -87,7 +88,7 @@ def arm(mode: int, scope: Scope, *, follow: bool = False) -> None:
     global _awake
     if mode == TRACE_CMP:
         if follow:
-            load(_COMPILED).install(scope, comparisons=True)
+            _compare(scope)
         load(_COMPARE).arm(scope)
         if _compiled is not None:
             with _lock:
@@ -143,6 +144,10 @@ def describe() -> list[tuple[str, str]]:
         ]
     found: list[tuple[str, str]] = _compiled.describe()
     return found + (events.describe() if _has_gaps() else [])
+
+
+def _compare(scope: Scope) -> None:
+    load(_COMPILED).install(scope, comparisons=load(_REWRITE).Extent())
 
 
 def _has_gaps() -> bool:

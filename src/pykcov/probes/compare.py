@@ -9,9 +9,9 @@ from typing import Any
 from .. import _recorder
 from ..errors import warn
 from ..scope import Scope
-from .rewrite import KIND, REGEX, transform
+from .rewrite import KIND, REGEX
 
-__all__ = ["arm", "blind", "check", "instrumented", "is_instrumented", "make", "transform"]
+__all__ = ["arm", "blind", "check", "instrumented", "is_instrumented", "make"]
 
 
 def make(probe: tuple[Any, ...], places: _recorder.Places) -> object:

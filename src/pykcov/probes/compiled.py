@@ -27,7 +27,7 @@ from . import cache, compare, scopes
 from .events import is_generated
 from .placeholders import text_of
 from .recipe import Recipe, compile_file
-from .rewrite import KIND
+from .rewrite import KIND, Extent
 from .sites import inner_codes
 
 __all__ = [
@@ -53,9 +53,9 @@ class _File:
 
 
 _scopes: list[Scope] = []
-_comparing: list[Scope] = []
+_comparing: dict[Scope, Extent] = {}
 _watching = False
-_files: dict[tuple[str, str, bool], _File] = {}
+_files: dict[tuple[str, str, Extent | None], _File] = {}
 _awake = False
 _resolved = -1, -1  # at which version of the scopes, and how many files
 # File names of code that is there, or was, and has no probes.
@@ -63,11 +63,14 @@ _uncompiled: dict[str, None] = {}
 _gaps: tuple[tuple[int, int], bool] = ((-1, -1), False)
 
 
-def install(scope: Scope, *, comparisons: bool = False) -> None:
-    """Compile the modules of a scope with probes from now on; with ``comparisons`` also with those of operands."""
+def install(scope: Scope, *, comparisons: Extent | None = None) -> None:
+    """Compile the modules of a scope with probes from now on; with ``comparisons`` also with those of operands.
+
+    For a file that several scopes have, the first that compares says what.
+    """
     _watch()
-    if comparisons and scope not in _comparing:
-        _comparing.append(scope)
+    if comparisons is not None:
+        _comparing.setdefault(scope, comparisons)
     if not _scopes:
         sys.meta_path.insert(0, _Finder())
     if scope not in _scopes:
@@ -207,10 +210,11 @@ def code_of(path: str, data: bytes | None = None) -> CodeType | None:
     """
     if not any(scope.contains(path) for scope in _scopes):
         return None
-    return _compile(path, data, any(scope.contains(path) for scope in _comparing))
+    extents = (extent for scope, extent in _comparing.items() if scope.contains(path))
+    return _compile(path, data, next(extents, None))
 
 
-def pairs_of(path: str, *, comparisons: bool) -> dict[CodeType, CodeType] | None:
+def pairs_of(path: str, *, comparisons: Extent | None) -> dict[CodeType, CodeType] | None:
     """Return for each code object that a file has without probes the one with them; None if there are none."""
     _watch()
     probed = _compile(path, None, comparisons)
@@ -221,7 +225,7 @@ def pairs_of(path: str, *, comparisons: bool) -> dict[CodeType, CodeType] | None
     return dict(zip(inner_codes(plain), inner_codes(probed), strict=True))
 
 
-def _compile(path: str, data: bytes | None, comparisons: bool) -> CodeType | None:
+def _compile(path: str, data: bytes | None, comparisons: Extent | None) -> CodeType | None:
     optimize = sys.flags.optimize
     variant = optimize, comparisons
     try:
@@ -243,7 +247,7 @@ def _compile(path: str, data: bytes | None, comparisons: bool) -> CodeType | Non
     return _assemble(path, Recipe(*marshal.loads(kept)), comparisons)
 
 
-def _assemble(path: str, recipe: Recipe, comparisons: bool) -> CodeType:
+def _assemble(path: str, recipe: Recipe, comparisons: Extent | None) -> CodeType:
     """Put probes in the place of a recipe's placeholders."""
     file = _files.get((path, recipe.digest, comparisons))
     if file is None:
@@ -253,7 +257,7 @@ def _assemble(path: str, recipe: Recipe, comparisons: bool) -> CodeType:
         }
         key = path, recipe.digest, comparisons
         file = _files[key] = _File(path, recipe, places, probes)
-    if comparisons:
+    if comparisons is not None:
         compare.instrumented(path)
     _recorder.plant(recipe.code, file.probes)
     for code, sites in zip(inner_codes(recipe.code), recipe.sites, strict=True):

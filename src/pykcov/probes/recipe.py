@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from . import places
 from .insertion import ENTRY, insert
 from .placeholders import Placeholders, number_of, text_of
-from .rewrite import transform
+from .rewrite import Extent, transform
 from .sites import find_sites, inner_codes, with_prologue
 from .source import Source, analyse
 
@@ -43,11 +43,11 @@ class Recipe(NamedTuple):
 
 
 def compile_file(
-    data: bytes, filename: str, *, optimize: int, comparisons: bool = False
+    data: bytes, filename: str, *, optimize: int, comparisons: Extent | None = None
 ) -> Recipe | None:
     """Compile the text of a file with probes; None if that cannot be: Python itself is to say why.
 
-    With ``comparisons`` also with those that record operands. Warnings are given as Python gives them.
+    With ``comparisons`` also with those that record the operands of these. Warnings are given as Python gives them.
     """
     try:
         text = _decode(data)
@@ -57,8 +57,8 @@ def compile_file(
             return None
         placeholders = Placeholders()
         insert(tree, source, placeholders, asserts=optimize <= 0)
-        if comparisons:
-            transform(tree, placeholders)
+        if comparisons is not None:
+            transform(tree, placeholders, comparisons)
         code = compile(tree, filename, "exec", dont_inherit=True, optimize=optimize)
         code = _finish(code, placeholders, source)
     except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError, SystemError):

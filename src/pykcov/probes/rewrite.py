@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..comparisons import CONST
 from .nodes import (
@@ -30,7 +30,7 @@ from .nodes import (
     span,
 )
 
-__all__ = ["KIND", "REGEX", "Placeholders", "transform"]
+__all__ = ["KIND", "REGEX", "Extent", "Placeholders", "transform"]
 
 KIND = "cmp"
 
@@ -85,16 +85,19 @@ class Placeholders(Protocol):
         """Return a constant that stands for a probe."""
 
 
-def transform(
-    tree: ast.Module, placeholders: Placeholders, *, methods: bool = True, lookups: bool = False
-) -> None:
-    """Rewrite the comparisons of a module in place.
+class Extent(NamedTuple):
+    """What is a comparison, beside operators, ``in``, ``is`` and ``match``."""
 
-    ``methods``: also the calls of methods of str and bytes that compare, and regular expressions that begin with a
-    text. ``lookups``: also ``d[k]`` and ``d.get(k)``.
-    """
-    known = (_METHODS if methods else {}) | (_LOOKUPS if lookups else {})
-    _Rewriter(placeholders, known, lookups).block(tree, tree.body)
+    methods: bool = True
+    """Calls of methods of str and bytes that compare, and of regular expressions that begin with a text."""
+    lookups: bool = False
+    """``d[k]`` and ``d.get(k)``."""
+
+
+def transform(tree: ast.Module, placeholders: Placeholders, extent: Extent) -> None:
+    """Rewrite the comparisons of a module in place."""
+    known = (_METHODS if extent.methods else {}) | (_LOOKUPS if extent.lookups else {})
+    _Rewriter(placeholders, known, extent.lookups).block(tree, tree.body)
 
 
 class _Rewriter(ast.NodeTransformer):
