@@ -90,25 +90,30 @@ _HOMES = {
 }
 
 
-class _Package(type(sys)):  # type: ignore[misc]
-    """Gives the public names; a file that has the name of one does not take its place when it is imported."""
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        found = load("importlib.metadata").version("pykcov")
+    elif name in _HOMES:
+        found = getattr(load(f"pykcov.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
 
-    def __getattr__(self, name: str) -> object:
-        if name == "__version__":
-            found = load("importlib.metadata").version("pykcov")
-        elif name in _HOMES:
-            found = getattr(load(f"pykcov.{_HOMES[name]}"), name)
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        self.__dict__[name] = found
-        return found
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(type(sys)):  # type: ignore[misc]
+    """Keeps the public names: a file that has the name of one does not take its place when it is imported.
+
+    A __getattr__ of this class instead of the module's would make each look-up of a name many times slower.
+    """
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in _HOMES or not isinstance(value, type(sys)):
             super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*self.__dict__, *__all__})
 
 
 sys.modules[__name__].__class__ = _Package
