@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import itertools
 import os
 import shutil
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stderr
 from pathlib import Path
 from time import thread_time_ns
 
@@ -203,7 +204,8 @@ def beside_atheris(setting: Setting, name: str, *, ours: bool) -> Round:
             import atheris
         except ImportError:  # it has no wheel for this Python
             return lambda: {"time": float("nan")}
-        with atheris.instrument_imports(include=["probed"]):
+        told = redirect_stderr(io.StringIO())  # a line for each module
+        with told, atheris.instrument_imports(include=["probed"]):
             probed = Copy(setting.directory, "probed")
     workload = WORKLOADS[name]
     repeat = setting.times(workload.repeat)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import random
 import subprocess
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter_ns
 
 from setting import Round, Setting
 
+from pykcov._recorder import tally
 from pykcov.linux import Vmlinux
 
 FILES, FUNCTIONS = 50, 40
@@ -46,10 +48,10 @@ def _places(program: Path) -> list[int]:
 
 
 def symbols(setting: Setting) -> Round:
-    """How many times as fast as addr2line a whole trace has its places, each time from the start."""
+    """How many times as fast as addr2line a whole trace, as a device has it, gets its places, each time from the start."""
     program = _build(setting.directory, setting.times(FILES))
     events = setting.times(EVENTS)
-    trace = random.Random(1).choices(_places(program), k=events)
+    trace = array("Q", random.Random(1).choices(_places(program), k=events))
     asked = "".join(f"{pc - 1:#x}\n" for pc in trace)
 
     def by_tool() -> None:
@@ -64,8 +66,8 @@ def symbols(setting: Setting) -> Round:
     tool = timed(by_tool)  # it takes long: once in each process
 
     def one_round() -> dict[str, float]:
-        ours = timed(lambda: Vmlinux(program).resolve(trace))
-        reader = timed(lambda: Vmlinux(program, reader="pyelftools").resolve(trace))
+        ours = timed(lambda: Vmlinux(program).resolve(tally(trace)))
+        reader = timed(lambda: Vmlinux(program, reader="pyelftools").resolve(tally(trace)))
         return {"of addr2line": tool / ours, "without it": tool / reader, "s": ours / 1e9}
 
     return one_round
