@@ -370,6 +370,68 @@ def test_traces_in_order_are_saved_on_request(shop: Path) -> None:
 # -- what it costs where it is not asked for
 
 
+ASSERTIONS = """
+    '''Of all kinds.'''
+    from __future__ import annotations
+    import pytest
+    from pykcov import _recorder
+
+
+    def compare(a, b):
+        with pytest.raises(ValueError):
+            raise ValueError
+        assert (
+            a
+            < b
+        ), "said"
+
+
+    @pytest.mark.parametrize("n", [1, 2])
+    def test_numbers(n):
+        for i in range(n):
+            assert i < 1
+
+
+    def test_parts():
+        a, b = [1, 2, 3], {"x": 1}
+        assert a == [1, 2] and b
+
+
+    def test_call():
+        compare(2, 1)
+
+
+    def test_members():
+        assert all(
+            len(word) > 1
+            for word in ("ab", "c")
+        )
+
+
+    def test_probed():
+        assert _recorder.is_probed(compare.__code__) == (not PLAIN), "compiled probes"
+"""
+
+
+def test_failed_assertions_are_explained_as_without(tmp_path: Path) -> None:
+    """The modules that pytest rewrites are compiled with probes; nobody can tell by what it prints."""
+    said = {}
+    for plain in (True, False):
+        directory = tmp_path / str(plain)
+        directory.mkdir()
+        write(directory, "test_all.py", ASSERTIONS + f"\n    PLAIN = {plain}\n")
+        for _ in range(2):  # the second is from the cache
+            done = pytest_run(directory, *(() if plain else ("--pykcov", "--pykcov-output=x")))
+            assert done.returncode == 1, done.stderr
+            text = re.sub(r"0x\w+", "", done.stdout).replace(str(directory), "")
+            report = text[text.index("= FAILURES") : text.index("= short test summary")]
+            said.setdefault(plain, []).append(
+                re.sub(r"-+ pykcov -+\n.*\n", "", report).splitlines()
+            )
+    assert said[False] == said[True]
+    assert "4 failed, 2 passed" in done.stdout
+
+
 def test_without_the_option_nothing_of_pykcov_is_imported_or_written(tmp_path: Path) -> None:
     write(
         tmp_path,

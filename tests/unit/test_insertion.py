@@ -12,7 +12,7 @@ import pytest
 
 from pykcov.probes import places
 from pykcov.probes.placeholders import number_of
-from pykcov.probes.recipe import Recipe, compile_file
+from pykcov.probes.recipe import Recipe, Variant, compile_file
 from pykcov.probes.sites import inner_codes
 from pykcov.probes.source import analyse
 
@@ -34,7 +34,7 @@ def places_of(recipe: Recipe, code: CodeType) -> Iterator[object]:
 def differences(text: str, name: str = "file.py") -> list[str]:
     """Returns what the probes of a file's code objects lack, or have too much."""
     source = analyse(text)
-    recipe = compile_file(text.encode(), name, optimize=0)
+    recipe = compile_file(text.encode(), name)
     assert source is not None and recipe is not None
     plain = list(inner_codes(compile(text, name, "exec", dont_inherit=True)))
     probed = list(inner_codes(recipe.code))
@@ -100,19 +100,19 @@ def test_what_is_odd_has_the_places_that_events_have(text: str) -> None:
 
 def test_an_assertion_that_is_not_compiled_records_nothing() -> None:
     text = b"a = 1\nassert a\n"
-    with_them, without = (compile_file(text, "x.py", optimize=o) for o in (0, 1))
+    with_them, without = (compile_file(text, "x.py", Variant(o)) for o in (0, 1))
     assert with_them is not None and without is not None
     assert 2 in with_them.places and 2 not in without.places
 
 
 def test_what_is_no_python_is_left_to_python() -> None:
     for data in (b"def f(:\n", b"return\n", b"# coding: nonsense\n", b"x = '\xff'\n", b"\0"):
-        assert compile_file(data, "x.py", optimize=0) is None
+        assert compile_file(data, "x.py") is None
 
 
 def test_the_program_keeps_its_lines_and_columns() -> None:
     text = programs.CONSTRUCTS
-    recipe = compile_file(text.encode(), "x.py", optimize=0)
+    recipe = compile_file(text.encode(), "x.py")
     assert recipe is not None
     plain = {p for code in inner_codes(compile(text, "x.py", "exec")) for p in code.co_positions()}
     probed = {p for code in inner_codes(recipe.code) for p in code.co_positions()}
@@ -137,13 +137,13 @@ def test_warnings_are_pythons_own() -> None:
         compile(text, "x.py", "exec")
     plain = [(str(w.message), w.lineno, w.filename) for w in caught]
     with pytest.warns(SyntaxWarning) as caught:
-        compile_file(text, "x.py", optimize=0)
+        compile_file(text, "x.py")
     assert [(str(w.message), w.lineno, w.filename) for w in caught] == plain
     assert len(plain) == 2
 
 
 def test_future_flags_are_kept() -> None:
-    recipe = compile_file(b"from __future__ import annotations\nx: y\n", "x.py", optimize=0)
+    recipe = compile_file(b"from __future__ import annotations\nx: y\n", "x.py")
     assert recipe is not None
     plain = compile("from __future__ import annotations\nx: y\n", "x.py", "exec")
     assert recipe.code.co_flags == plain.co_flags
@@ -154,7 +154,7 @@ def test_future_flags_are_kept() -> None:
 
 def test_lines_between_which_nothing_can_happen_share_a_probe() -> None:
     text = "def f(n):\n    total = 0\n    pass\n    try:\n        g(n)\n    finally:\n        h()\n"
-    recipe = compile_file(text.encode(), "x.py", optimize=0)
+    recipe = compile_file(text.encode(), "x.py")
     assert recipe is not None
     tree = ast.parse(text)
     assert isinstance(tree.body[0], ast.FunctionDef)

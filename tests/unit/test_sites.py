@@ -27,7 +27,7 @@ SITE = struct.Struct("=II")
 
 def probed(text: str, name: str = "sites.py") -> tuple[dict[str, Any], CodeType]:
     """Executes a module with probes that have no PCs; returns its names and its code."""
-    recipe = compile_file(text.encode(), name, optimize=0)
+    recipe = compile_file(text.encode(), name)
     assert recipe is not None
     recipe = recipe._replace(code=marshal.loads(marshal.dumps(recipe.code)))
     places = _recorder.Places(len(recipe.places))
@@ -84,7 +84,7 @@ def test_asleep_and_awake_it_does_the_same(sleeping: None) -> None:
 
 
 def test_every_use_of_a_probe_is_a_site_that_can_sleep() -> None:
-    recipe = compile_file(TEXT.encode(), "x.py", optimize=0)
+    recipe = compile_file(TEXT.encode(), "x.py")
     assert recipe is not None
     numbers = range(len(recipe.probes))
     found = [site for code in inner_codes(recipe.code) for site in find_sites(code, numbers)]

@@ -26,7 +26,7 @@ from ..scope import Scope
 from . import cache, compare, scopes
 from .events import is_generated
 from .placeholders import text_of
-from .recipe import Recipe, compile_file
+from .recipe import Recipe, Rewriter, Variant, compile_file
 from .rewrite import KIND, Extent
 from .sites import inner_codes
 
@@ -55,7 +55,7 @@ class _File:
 _scopes: list[Scope] = []
 _comparing: dict[Scope, Extent] = {}
 _watching = False
-_files: dict[tuple[str, str, Extent | None], _File] = {}
+_files: dict[tuple[str, str, Variant], _File] = {}
 _awake = False
 _resolved = -1, -1  # at which version of the scopes, and how many files
 # File names of code that is there, or was, and has no probes.
@@ -203,15 +203,18 @@ def _pcs(file: _File) -> array[int]:
 # -- loading
 
 
-def code_of(path: str, data: bytes | None = None) -> CodeType | None:
+def code_of(
+    path: str, data: bytes | None = None, rewriter: Rewriter | None = None
+) -> CodeType | None:
     """Return the code of a file with probes, None if it is in no scope or cannot have them.
 
-    `data` is its text, if that has been read.
+    `data` is its text, if that has been read. Code that is rewritten has no probes for comparisons.
     """
     if not any(scope.contains(path) for scope in _scopes):
         return None
     extents = (extent for scope, extent in _comparing.items() if scope.contains(path))
-    return _compile(path, data, next(extents, None))
+    comparisons = next(extents, None) if rewriter is None else None
+    return _compile(path, data, comparisons, rewriter)
 
 
 def pairs_of(path: str, *, comparisons: Extent | None) -> dict[CodeType, CodeType] | None:
@@ -225,39 +228,40 @@ def pairs_of(path: str, *, comparisons: Extent | None) -> dict[CodeType, CodeTyp
     return dict(zip(inner_codes(plain), inner_codes(probed), strict=True))
 
 
-def _compile(path: str, data: bytes | None, comparisons: Extent | None) -> CodeType | None:
-    optimize = sys.flags.optimize
-    variant = optimize, comparisons
+def _compile(
+    path: str, data: bytes | None, comparisons: Extent | None, rewriter: Rewriter | None = None
+) -> CodeType | None:
+    variant = Variant(sys.flags.optimize, comparisons, rewriter.name if rewriter else ())
     try:
         status = os.stat(path)
         found = cache.load(path, status, variant)
         if found is not None:
-            return _assemble(path, Recipe(*marshal.loads(found)), comparisons)
+            return _assemble(path, Recipe(*marshal.loads(found)), variant)
         if data is None:
             with open(path, "rb") as file:
                 data = file.read()
     except OSError:
         return None
-    recipe = compile_file(data, path, optimize=optimize, comparisons=comparisons)
+    recipe = compile_file(data, path, variant, rewriter)
     if recipe is None:
         return None
     # A code object keeps what it was made of once somebody has asked: add_sites() has to be the first.
     kept = marshal.dumps(tuple(recipe))
     cache.store(path, status, variant, kept)
-    return _assemble(path, Recipe(*marshal.loads(kept)), comparisons)
+    return _assemble(path, Recipe(*marshal.loads(kept)), variant)
 
 
-def _assemble(path: str, recipe: Recipe, comparisons: Extent | None) -> CodeType:
+def _assemble(path: str, recipe: Recipe, variant: Variant) -> CodeType:
     """Put probes in the place of a recipe's placeholders."""
-    file = _files.get((path, recipe.digest, comparisons))
+    key = path, recipe.digest, variant
+    file = _files.get(key)
     if file is None:
         places = _recorder.Places(len(recipe.places))
         probes = {
             text_of(number): _make(probe, places) for number, probe in enumerate(recipe.probes)
         }
-        key = path, recipe.digest, comparisons
         file = _files[key] = _File(path, recipe, places, probes)
-    if comparisons is not None:
+    if variant.comparisons is not None:
         compare.instrumented(path)
     _recorder.plant(recipe.code, file.probes)
     for code, sites in zip(inner_codes(recipe.code), recipe.sites, strict=True):

@@ -9,6 +9,7 @@ import ast
 import io
 import struct
 import tokenize
+from collections.abc import Callable
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -19,10 +20,30 @@ from .rewrite import Extent, transform
 from .sites import find_sites, inner_codes, with_prologue
 from .source import Source, analyse
 
-__all__ = ["Recipe", "compile_file"]
+__all__ = ["Recipe", "Rewriter", "Variant", "compile_file"]
 
 _SITE = struct.Struct("=II")
 _PARTS = 1 << 31  # PART_BEFORE of _probes.h
+
+
+class Rewriter(NamedTuple):
+    """What else is done to a file's syntax tree, when its probes are in."""
+
+    name: tuple[object, ...]
+    """It does the same to the same text if this is the same."""
+    rewrite: Callable[[ast.Module, bytes], None]
+
+
+class Variant(NamedTuple):
+    """What the code of a file depends on, beside its text."""
+
+    optimize: int = 0
+    comparisons: Extent | None = None
+    """Which comparisons have probes that record their operands, None for none."""
+    rewriter: tuple[object, ...] = ()
+
+
+_PLAIN = Variant()
 
 
 class Recipe(NamedTuple):
@@ -43,11 +64,11 @@ class Recipe(NamedTuple):
 
 
 def compile_file(
-    data: bytes, filename: str, *, optimize: int, comparisons: Extent | None = None
+    data: bytes, filename: str, variant: Variant = _PLAIN, rewriter: Rewriter | None = None
 ) -> Recipe | None:
     """Compile the text of a file with probes; None if that cannot be: Python itself is to say why.
 
-    With ``comparisons`` also with those that record the operands of these. Warnings are given as Python gives them.
+    Warnings are given as Python gives them.
     """
     try:
         text = _decode(data)
@@ -56,10 +77,12 @@ def compile_file(
         if source is None or not isinstance(tree, ast.Module):
             return None
         placeholders = Placeholders()
-        insert(tree, source, placeholders, asserts=optimize <= 0)
-        if comparisons is not None:
-            transform(tree, placeholders, comparisons)
-        code = compile(tree, filename, "exec", dont_inherit=True, optimize=optimize)
+        insert(tree, source, placeholders, asserts=variant.optimize <= 0 or rewriter is not None)
+        if variant.comparisons is not None:
+            transform(tree, placeholders, variant.comparisons)
+        if rewriter is not None:
+            rewriter.rewrite(tree, data)
+        code = compile(tree, filename, "exec", dont_inherit=True, optimize=variant.optimize)
         code = _finish(code, placeholders, source)
     except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError, SystemError):
         return None

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from ..late import find_behind
 from ..scope import Scope
+from . import rewriting
 
 __all__ = ["Finder"]
 
@@ -76,4 +77,5 @@ class _Loader(Loader):
             module.__spec__.loader = loader
         module.__loader__ = loader
         with self._importing(self._origin):
-            loader.exec_module(module)
+            if not rewriting.execute(loader, module, self._origin):
+                loader.exec_module(module)

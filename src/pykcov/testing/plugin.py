@@ -43,8 +43,7 @@ def begin(config: pytest.Config) -> None:
     # What pytest-xdist's workers execute, they record; the process that gives them work has no tests.
     if "PYTEST_XDIST_WORKER" in os.environ or not is_distributed:
         try:
-            # Before the finder of Running, which has to be in front. Test modules keep pytest's own loader, and event
-            # probes with it.
+            # Before the finder of Running, which has to be in front.
             compiled.install(scope)
             running = Running(config, scope)
         except KcovError as error:  # of the namespace
