@@ -10,11 +10,12 @@ enum { ELEMENTS_LIMIT = 64 }; /* records of one `in` */
 typedef struct {
     PyObject_HEAD
     PlacesObject *places;
-    Py_ssize_t first, count; /* of the places' PCs */
+    const uint64_t *pcs;     /* of its places */
+    Py_ssize_t count;
     PyObject *extra;         /* match: the patterns; REGEX: the functions and the type that it knows */
     long link;               /* which link of a chain of the file it is */
     uint8_t what, constant;
-    uint8_t outcomes;        /* of an order: bit 0 if it is true of less, 1 of equal, 2 of greater */
+    uint8_t outcomes;        /* of an order that has a place: bit 0 if it is true of less, 1 of equal, 2 of greater */
 } SiteObject;
 
 static PyTypeObject SiteType, BoundType;
@@ -44,11 +45,11 @@ static PyObject *site_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSE
         Py_DECREF(places);
     else {
         s->places = (PlacesObject *)places;
-        s->first = first;
+        s->pcs = s->places->pcs + first;
         s->count = count;
         s->what = what;
         s->constant = constant;
-        s->outcomes = what < IN ? outcomes[what] : 0;
+        s->outcomes = what < IN && count ? outcomes[what] : 0;
         s->link = link;
         s->extra = Py_NewRef(extra);
     }
@@ -65,7 +66,7 @@ static void site_free(SiteObject *s)
 /* A copy elsewhere, of pickled code, does what is plain. */
 static PyObject *site_reduce(SiteObject *s, PyObject *Py_UNUSED(arg))
 {
-    return Py_BuildValue("O(OnniilO)", Py_TYPE(s), Py_None, s->first, s->count, s->what, s->constant, s->link, s->extra);
+    return Py_BuildValue("O(OnniilO)", Py_TYPE(s), Py_None, (Py_ssize_t)(s->pcs - s->places->pcs), s->count, s->what, s->constant, s->link, s->extra);
 }
 
 /* Whether the current task wants what happens here: 1, 0, or -1 with an exception. */
@@ -84,7 +85,7 @@ static int record_objects(const SiteObject *s, TaskObject *task, Py_ssize_t plac
     operand_t a, b;
     take(&a, left);
     take(&b, right);
-    return record_operands(task, s->places->mask, s->places->pcs[s->first + place], constant, &a, &b);
+    return record_operands(task, s->places->mask, s->pcs[place], constant, &a, &b);
 }
 
 /* ------------------------------------------------------------------ a OP b */
@@ -158,9 +159,8 @@ static int record_comparison(const SiteObject *s, PyObject *a, PyObject *b)
 static inline int is_recorded(const SiteObject *s, uint64_t type, uint64_t left, uint64_t right)
 {
     SinkObject *sink = here.comparing;
-    const PlacesObject *places = s->places;
-    if (!sink || here.version != here.ts->context_ver || here.epoch != state.epoch || here.quiet ||
-        !(sink->scope & places->mask) || !s->count)
+    if (!sink || here.version != here.ts->context_ver || here.epoch != state.epoch ||
+        !(sink->scope & s->places->mask))
         return 0;
     uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED);
     if (count - 1 >= sink->capacity - 1) /* 0 as well: the table of operands has to be emptied */
@@ -170,7 +170,7 @@ static inline int is_recorded(const SiteObject *s, uint64_t type, uint64_t left,
     words[0] = type | (uint64_t)(s->constant != CONST_NONE) << BIT_CONST;
     words[1] = swap ? right : left;
     words[2] = swap ? left : right;
-    words[3] = places->pcs[s->first];
+    words[3] = *s->pcs;
     store(sink->words, count + 1);
     return 1;
 }

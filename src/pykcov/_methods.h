@@ -45,7 +45,7 @@ static int record_text(const SiteObject *s, TaskObject *task, PyObject *text, Py
         if (!asked)
             break;
         take(&b, asked);
-        if (record_operands(task, s->places->mask, s->places->pcs[s->first], s->constant, &a, &b) < 0)
+        if (record_operands(task, s->places->mask, *s->pcs, s->constant, &a, &b) < 0)
             failed = -1;
     } while (m >= 0 && ++m < ELEMENTS_LIMIT);
     return failed;
@@ -87,7 +87,7 @@ static int record_regex(const SiteObject *s, TaskObject *task, PyObject *pattern
         take(&a, subject);
         take_bytes(&b, PyUnicode_Check(pattern) ? STR : BYTES, b.copy, n, 0);
         if (n)
-            failed = record_operands(task, s->places->mask, s->places->pcs[s->first], s->constant, &a, &b);
+            failed = record_operands(task, s->places->mask, *s->pcs, s->constant, &a, &b);
     }
     Py_XDECREF(text);
     return failed;

@@ -22,7 +22,7 @@ static inline unsigned size_of_ints(int64_t a, int64_t b)
     uint64_t bits = (uint64_t)a | (uint64_t)b;
     if ((int64_t)bits < 0) /* a sign bit is one more */
         bits = ((uint64_t)(a ^ a >> 63) | (uint64_t)(b ^ b >> 63)) << 1;
-    return bits >> 32 ? 3 : bits >> 16 ? 2 : bits >> 8 ? 1 : 0;
+    return bits >> 8 == 0 ? 0 : bits >> 16 == 0 ? 1 : bits >> 32 == 0 ? 2 : 3;
 }
 
 static inline unsigned size_of_length(size_t length) { return length > 4 ? 3 : length > 2 ? 2 : length > 1; }

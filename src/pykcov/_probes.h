@@ -83,14 +83,15 @@ static PyTypeObject PlacesType = {
 typedef struct {
     PyObject_HEAD
     PlacesObject *places;
-    Py_ssize_t first, count; /* of the places' PCs */
+    const uint64_t *pcs; /* of its places */
+    Py_ssize_t count;
     int flags;
 } ProbeObject;
 
 /* With its last PC a loop begins; with its first one goes on, and that is not recorded where it has just begun. */
 enum { BEGINS = 1, GOES_ON = 2 };
 
-static PyTypeObject ProbeType;
+static PyTypeObject ProbeType, SingleType;
 
 static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kw))
 {
@@ -101,10 +102,12 @@ static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
         return NULL;
     if (first < 0 || count < 1 || first > ((PlacesObject *)places)->n - count)
         return PyErr_Format(PyExc_ValueError, "places from %zd, %zd of them", first, count);
+    if (count == 1 && !flags)
+        type = &SingleType;
     ProbeObject *p = (ProbeObject *)type->tp_alloc(type, 0);
     if (p) {
         p->places = (PlacesObject *)Py_NewRef(places);
-        p->first = first;
+        p->pcs = p->places->pcs + first;
         p->count = count;
         p->flags = flags;
     }
@@ -139,7 +142,7 @@ static __attribute__((noinline, cold)) PyObject *probe_fire_slowly(ProbeObject *
             return NULL;
         Py_RETURN_FALSE;
     }
-    const uint64_t *pcs = p->places->pcs + p->first;
+    const uint64_t *pcs = p->pcs;
     int failed = 0;
     for (Py_ssize_t i = 0; i < task->nsinks; i++) {
         SinkObject *sink = task->sinks[i];
@@ -158,34 +161,33 @@ static __attribute__((noinline, cold)) PyObject *probe_fire_slowly(ProbeObject *
     Py_RETURN_FALSE;
 }
 
+/* The usual case: a task collects in one area, or in none while another one does. */
+static inline SinkObject *usual_sink(void)
+{
+    SinkObject *sink = here.collecting;
+    return sink && here.version == here.ts->context_ver && here.epoch == state.epoch ? sink : NULL;
+}
+
 static PyObject *probe_fire(ProbeObject *p)
 {
-    if (!is_current())
+    SinkObject *sink = usual_sink();
+    if (!sink)
         return probe_fire_slowly(p);
-    TaskObject *task = here.task;
-    if (!task || !task->nsinks) {
-        if (state.sinks == 0)
-            return probe_fire_slowly(p);
-        Py_RETURN_FALSE;
-    }
-    if (here.quiet || task->nsinks > 1)
-        return probe_fire_slowly(p);
-    SinkObject *sink = task->sinks[0];
-    PlacesObject *places = p->places;
-    if (sink->scope & places->mask) {
+    if (sink->scope & p->places->mask) {
         uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED), n = (uint64_t)p->count;
-        if (count >= sink->capacity || n > sink->capacity - count)
+        if (count >= sink->capacity || n > sink->capacity - count || n > 4)
             return probe_fire_slowly(p);
-        const uint64_t *pcs = places->pcs + p->first;
+        const uint64_t *pcs = p->pcs;
         uint64_t *to = sink->words + 1 + count;
         if (p->flags & GOES_ON && has_begun(sink, pcs[0])) {
             pcs++;
             n--;
         }
         switch (n) {
-        default:
-            memcpy(to, pcs, 8 * n);
-            break;
+        case 4:
+            to[3] = pcs[3]; /* fall through */
+        case 3:
+            to[2] = pcs[2]; /* fall through */
         case 2:
             to[1] = pcs[1]; /* fall through */
         case 1:
@@ -195,7 +197,23 @@ static PyObject *probe_fire(ProbeObject *p)
         }
         store(sink->words, count + n);
         if (p->flags & BEGINS)
-            sink->begun = places->pcs[p->first + p->count - 1];
+            sink->begun = p->pcs[p->count - 1];
+    }
+    Py_RETURN_FALSE;
+}
+
+/* Most probes have one place and no flag. */
+static PyObject *single_fire(ProbeObject *p)
+{
+    SinkObject *sink = usual_sink();
+    if (!sink)
+        return probe_fire_slowly(p);
+    if (sink->scope & p->places->mask) {
+        uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED);
+        if (count >= sink->capacity)
+            return probe_fire_slowly(p);
+        sink->words[count + 1] = *p->pcs;
+        store(sink->words, count + 1);
     }
     Py_RETURN_FALSE;
 }
@@ -217,6 +235,7 @@ static PyMethodDef probe_methods[] = {
 };
 
 static PyNumberMethods probe_number = {.nb_invert = (unaryfunc)probe_fire};
+static PyNumberMethods single_number = {.nb_invert = (unaryfunc)single_fire};
 static PyBufferProcs probe_as_buffer = {.bf_getbuffer = probe_buffer};
 
 static PyTypeObject ProbeType = {
@@ -228,6 +247,15 @@ static PyTypeObject ProbeType = {
     .tp_as_number = &probe_number,
     .tp_as_buffer = &probe_as_buffer,
     .tp_methods = probe_methods,
+};
+
+static PyTypeObject SingleType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Probe",
+    .tp_base = &ProbeType,
+    .tp_basicsize = sizeof(ProbeObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_dealloc = (destructor)probe_free,
+    .tp_as_number = &single_number,
 };
 
 /* ------------------------------------------------------------------ sites */
@@ -370,7 +398,8 @@ static PyObject *count_sites(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ar
     return Py_BuildValue("nO", all_sites.n, all_sites.awake ? Py_True : Py_False);
 }
 
-/* Puts probes in the place of the placeholders in a code object that nobody has seen yet, and in all that are in it. */
+/* Puts probes in the place of the placeholders in a code object that nobody has seen yet, and in all that are in it.
+ * Who calls keeps them for ever, for code of the same file that is loaded again: nobody has to count. */
 static int plant_in(PyCodeObject *code, PyObject *probes)
 {
     PyObject *consts = code->co_consts;
@@ -387,6 +416,7 @@ static int plant_in(PyCodeObject *code, PyObject *probes)
                 continue;
             }
             PyTuple_SET_ITEM(consts, i, Py_NewRef(probe));
+            STOP_COUNTING(probe);
             Py_DECREF(value);
         }
     }

@@ -35,6 +35,13 @@
 #define IS_FINALIZING() _Py_IsFinalizing()
 #endif
 
+/* Of the references to an object that is never freed: each use of it is two stores fewer. */
+#if defined(_Py_IMMORTAL_REFCNT) && !defined(Py_GIL_DISABLED)
+#define STOP_COUNTING(object) ((object)->ob_refcnt = _Py_IMMORTAL_REFCNT)
+#else
+#define STOP_COUNTING(object) ((void)(object))
+#endif
+
 static inline long as_long(PyObject *number)
 {
 #if PY_VERSION_HEX >= 0x030c0000
@@ -134,16 +141,21 @@ typedef struct {
  * surplus of static TLS is. */
 static __thread struct {
     PyThreadState *ts; /* NULL until watch_thread() sees to it that it will be when the state dies */
-    uint64_t version, epoch;
+    uint64_t version, epoch; /* 0: no event goes the fast way */
     TaskObject *task;
-    SinkObject *comparing; /* the task's only sink of comparisons, NULL for none or several */
+    SinkObject *collecting; /* the task's only sink of PCs, `nowhere` if it has none; NULL: not the usual case */
+    SinkObject *comparing;  /* the task's only sink of comparisons, NULL for none or several */
     thread_t *traced;
     int quiet; /* pykcov's own code runs, and what it calls is not the program */
     kernel_t *kernel; /* NULL: this thread does not collect the kernel's */
 } here __attribute__((tls_model("initial-exec")));
 
+/* Of the others, while one task collects: it has no scope. */
+static SinkObject nowhere;
+
 static inline void hush(void)
 {
+    here.epoch = 0;
     if (!here.quiet++ && here.kernel)
         here.kernel->noticed = load(here.kernel->words);
 }
@@ -221,7 +233,7 @@ static int follows(void)
 static void forget_state(PyObject *Py_UNUSED(capsule))
 {
     here.ts = NULL;
-    here.comparing = NULL;
+    here.collecting = here.comparing = NULL;
 }
 
 /* Asking for the thread state costs as much as all else that an event does. A state clears its dictionary when it
@@ -316,9 +328,15 @@ static int refresh(PyThreadState *ts)
         watch_thread(ts);
     check_thread();
     here.task = task;
-    here.comparing = here.ts && task && task->ncomparing == 1 ? task->comparing[0] : NULL;
+    here.collecting = here.comparing = NULL;
+    if (here.ts && task && task->nsinks)
+        here.collecting = task->nsinks == 1 ? task->sinks[0] : NULL;
+    else if (here.ts && state.sinks)
+        here.collecting = &nowhere;
+    if (here.ts && task && task->ncomparing == 1)
+        here.comparing = task->comparing[0];
     here.version = ts->context_ver;
-    here.epoch = here.kernel ? 0 : state.epoch; /* 0: no event goes the fast way, past kernel_event() */
+    here.epoch = here.kernel || here.quiet ? 0 : state.epoch; /* past kernel_event() */
     return 0;
 }
 
@@ -696,7 +714,7 @@ static void release_sink(TaskObject *t, SinkObject *sink)
     if (t->process == state.process)
         --*sinks_of(t, sink->operands != NULL).attached;
     sink->attached = 0;
-    state.epoch++; /* here.comparing */
+    state.epoch++; /* here.collecting, here.comparing */
     if (!sink->operands)
         release_thread(sink);
     Py_CLEAR(sink->on_full); /* it is a method of who has the sink: a cycle */
@@ -772,7 +790,7 @@ static PyObject *task_attach(TaskObject *t, PyObject *object)
     (*of.sinks)[(*of.n)++] = (SinkObject *)Py_NewRef(object);
     ++*of.attached;
     sink->attached = 1;
-    state.epoch++; /* here.comparing */
+    state.epoch++; /* here.collecting, here.comparing */
     if (!sink->operands)
         want_thread(sink);
     Py_RETURN_NONE;
@@ -1125,7 +1143,7 @@ PyMODINIT_FUNC PyInit__recorder(void)
         PyErr_SetString(PyExc_ImportError, "the interpreter has no room for another code extra");
         return NULL;
     }
-    if (PyType_Ready(&BoundType) < 0 || !(range_start = PyUnicode_InternFromString("start")) ||
+    if (PyType_Ready(&BoundType) < 0 || PyType_Ready(&SingleType) < 0 || !(range_start = PyUnicode_InternFromString("start")) ||
         !(range_stop = PyUnicode_InternFromString("stop")) ||
         !(enum_members = PyUnicode_InternFromString("_member_map_")))
         return NULL;
