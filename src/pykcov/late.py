@@ -21,17 +21,22 @@ from . import _recorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["find_behind", "give_way", "load"]
+__all__ = ["find_behind", "give_way", "join", "load"]
 
 _PATIENCE = 2.0  # seconds
 
 _path = sys.path[:]  # as it was when pykcov was imported
 _loading: set[int] = set()  # threads
 _forking = 0  # threads
+
+namespace = ""
+"""The namespace of the collection that has started this program, '' if none has."""
+pending: Callable[[], None] | None = None
+"""What makes this program join that collection, until it has (carry/waiting.py)."""
 
 
 def load(name: str) -> ModuleType:
@@ -50,6 +55,14 @@ def load(name: str) -> ModuleType:
     finally:
         _loading.discard(me)
         give_way(_new_entries(), set(sys.modules) - before)
+
+
+def join() -> None:
+    """Make this program join the collection that has started it, if it still waits for a reason to."""
+    global pending
+    last, pending = pending, None
+    if last is not None:
+        last()
 
 
 def _begin(me: int) -> None:

@@ -18,7 +18,7 @@ import stat
 import time
 from _thread import RLock
 
-from . import _recorder
+from . import _recorder, late
 from ._recorder import Lock
 from .errors import KcovError
 
@@ -349,7 +349,6 @@ def _own_directory(path: str, name: str, dir_fd: int | None, *, make: bool) -> i
 
 
 _current: Namespace | None = None
-_chosen = ""
 # Held by whoever opens what a process has one of: namespace, registry, code map, pool.
 opening = RLock()
 _leaving: list[Callable[[], None]] = []
@@ -362,14 +361,10 @@ def get() -> Namespace:
     if _current is None:
         with opening:
             if _current is None:
-                _current = Namespace(_chosen or os.environ.get("PYKCOV_NAMESPACE") or "default")
+                _current = Namespace(
+                    late.namespace or os.environ.get("PYKCOV_NAMESPACE") or "default"
+                )
     return _current
-
-
-def choose(name: str) -> None:
-    """Use this namespace, whatever the environment says: it is the one of who started this process."""
-    global _chosen
-    _chosen = name
 
 
 def current() -> Namespace | None:

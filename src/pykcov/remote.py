@@ -80,6 +80,15 @@ class Session:
         self.pool = _pool()
         self.sections: dict[Section, None] = {}  # open ones, in order of their start
 
+    def may_wait(self) -> bool:
+        """Tell whether a program that inherits this has nothing to do before code of no library is executed."""
+        return (
+            self.mode == abi.TRACE_PC
+            and not self.kernel
+            and not self.scope.has_library()
+            and not any(map(self.scope.contains, ("<string>", "<stdin>")))
+        )
+
     def is_over(self) -> bool:
         """Tell whether the device has been disabled, or is not collecting remotely."""
         slot = self.slot

@@ -196,6 +196,23 @@ def test_code_without_probes_is_recorded_in_the_same_collection(here: Path) -> N
     )
 
 
+def test_instrument_may_be_called_while_a_collection_is_open(here: Path) -> None:
+    """The event probes that recorded so far say nothing of code with probes, and those slept."""
+    told = ask(
+        here,
+        """
+        with pykcov.collect(include=["./mod.py"]) as c:
+            pykcov.instrument(include=["./mod.py"])
+            import mod
+            mod.work(1)
+        tell(events=show(c.trace), awake=_recorder.count_sites()[1])
+        """,
+    )
+    assert told["awake"] is False
+    lines = [line for kind, _, line in told["events"] if kind == "line"]
+    assert lines[-5:] == [2, 3, 4, 3, 5]
+
+
 def test_instrument_of_a_module_gives_its_functions_probes(here: Path) -> None:
     told = ask(
         here,

@@ -56,10 +56,23 @@ def test_importing_pykcov_imports_next_to_nothing() -> None:
     assert added("import pykcov; " + MODULES) == ({"__future__"}, {"_recorder", "late"})
 
 
-def test_a_child_that_inherits_imports_nothing_heavy(tmp_path: Path) -> None:
+def test_a_child_imports_next_to_nothing_until_code_runs_that_is_no_librarys(
+    tmp_path: Path,
+) -> None:
     plain = python("-c", MODULES)
     with pykcov.collect(source=[str(tmp_path)]):
         new = set(python("-c", MODULES).split()) - set(plain.split())
+    assert new - {"sitecustomize"} == {
+        "__future__", "pykcov", *(f"pykcov.{name}" for name in ("_recorder", "late", "carry", "carry.waiting")),
+    }  # fmt: skip
+
+
+def test_a_child_that_joins_imports_nothing_heavy(tmp_path: Path) -> None:
+    write(tmp_path, prog=MODULES)
+    (tmp_path / "wanted").mkdir()
+    plain = python("prog.py", cwd=tmp_path)
+    with pykcov.collect(source=[str(tmp_path / "wanted")]):
+        new = set(python("prog.py", cwd=tmp_path).split()) - set(plain.split())
     ours = {name.removeprefix("pykcov.") for name in new if name.startswith("pykcov")}
     assert new - {f"pykcov.{name}" for name in ours} - {"pykcov", "sitecustomize"} <= LIGHT
     assert "remote" in ours
@@ -115,6 +128,54 @@ def test_a_child_of_multiprocessing_imports_no_more_than_it_would(
     assert new - {f"pykcov.{name}" for name in ours} - {"pykcov"} <= LIGHT
     assert "remote" in ours
     assert not {name.removeprefix("probes.") for name in ours} & LATE_PROBES
+
+
+CHILDREN = {
+    "the first line": "x = 1",
+    "in a thread": """
+        import threading
+        thread = threading.Thread(target=f)
+        thread.start()
+        thread.join()
+    """,
+    "by the library": """
+        from concurrent.futures import ThreadPoolExecutor
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(f).result()
+    """,
+    "a fork": """
+        import os
+        if not os.fork():
+            f()
+            os._exit(0)
+        os.wait()
+    """,
+    "what has annotations": """
+        import pykcov
+        with pykcov.remote(5):
+            f()
+        assert pykcov.common_handle()
+    """,
+}
+
+
+@pytest.mark.parametrize("how", ["file", "module", "imported", "unittest", "instrumented"])
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_a_child_that_waits_loses_nothing(tmp_path: Path, kind: str, how: str) -> None:
+    body = textwrap.dedent(CHILDREN[kind])
+    write(tmp_path, prog=f"import unittest\ndef f():\n    return 1\nf()\n{body}\nlast = f\n")
+    text = (tmp_path / "prog.py").read_text()
+    start = {
+        "file": ["prog.py"],
+        "module": ["-m", "prog"],
+        "imported": ["-c", "import prog; prog.f()"],
+        "unittest": ["-m", "runpy", "prog"],
+        "instrumented": ["-c", "import pykcov; pykcov.instrument(source=['prog']); import prog"],
+    }[how]
+    with pykcov.collect(source=[str(tmp_path)]) as c:
+        assert python(*start, cwd=tmp_path) == ""
+    lines = {n for n, line in enumerate(text.splitlines(), 1) if line and "_exit" not in line}
+    assert c.trace.lines()[str(tmp_path / "prog.py")] >= lines
 
 
 SHADOWS = ["array", "ast", "dataclasses", "dis", "json", "logging", "struct", "token", "zlib"]

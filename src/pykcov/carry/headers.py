@@ -19,7 +19,7 @@ from ..task import CommonHandle, quietly
 from .jobs import parts
 
 if TYPE_CHECKING:
-    from .jobs import Parts
+    from .waiting import Parts
 
 __all__ = ["extract", "inject", "received"]
 

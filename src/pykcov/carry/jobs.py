@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from .. import _recorder, task
+from .. import _recorder, late, task
 from ..remote import adopt, enter, enter_all, leave_all
+from . import install
+from .waiting import restore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, TypeAlias
+    from typing import Any
 
     from ..remote import Section
+    from .waiting import Parts
 
-    # handle, key of its session, whether to follow; from the outermost to the innermost
-    Parts: TypeAlias = tuple[tuple[int, int, bool], ...]
-
-__all__ = ["Begin", "carry", "inherit_nothing", "parts", "restore", "working_for", "wrap"]
+__all__ = ["Begin", "carry", "inherit_nothing", "parts", "working_for", "wrap"]
 
 
 def parts(found: _recorder.Inherited | None) -> Parts:
     """Return what another process needs to inherit the same."""
     return tuple((i.handle, i.device, i.follow) for i in reversed([*task.chain(found)]))
-
-
-def restore(given: Parts, outer: _recorder.Inherited | None = None) -> _recorder.Inherited | None:
-    """Return what parts() was called on, in this process, inside of ``outer``."""
-    found = outer
-    for handle, key, follow in given:
-        found = _recorder.Inherited(handle, key, follow, found)
-    return found
 
 
 def carry(found: _recorder.Inherited, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,8 +62,6 @@ class working_for:
         self._given = given
 
     def __enter__(self) -> None:
-        from . import install
-
         with task.quiet:
             install()
             task.current()  # before it inherits: it is a section of these as it is
@@ -84,8 +74,6 @@ class working_for:
 
 
 def _unpickled(kind: type[Begin], given: Parts) -> Begin:
-    from . import install
-
     install()
     return kind(restore(given))
 
@@ -114,3 +102,8 @@ def wrap(owner: type, name: str, carrier: Callable[..., Any]) -> None:
         return carrier(found, original, *args, **kwargs)
 
     setattr(owner, name, carrying)
+
+
+# Who hands work on has to have joined: on 3.11 a thread does not begin to record because another one does.
+with task.quiet:
+    late.join()

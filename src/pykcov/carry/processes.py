@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 
 from .. import _recorder, namespace, task
-from .jobs import Begin, carry, inherit_nothing, parts, restore, wrap
+from ..remote import find_session
+from .jobs import Begin, carry, inherit_nothing, parts, wrap
+from .waiting import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["begin", "install_pool", "install_process", "install_subprocess"]
+__all__ = ["install_pool", "install_process", "install_subprocess"]
 
 _STARTUP = os.path.join(os.path.dirname(__file__), "startup")
 _VARIABLE = "PYKCOV_INHERIT"
@@ -87,25 +89,12 @@ def _environment(found: _recorder.Inherited, env: Any) -> Any:
             child = dict(os.environ if env is None else env)
             if not all(isinstance(name, str) for name in child):
                 return env
-            handles = ",".join(f"{h:x}:{key:x}:{follow:d}" for h, key, follow in parts(found))
-            child[_VARIABLE] = f"{namespace.get().name}/{handles}"
+            given = parts(found)
+            sessions = [find_session(key) for _, key, _ in given]
+            may_wait = all(session is not None and session.may_wait() for session in sessions)
+            child[_VARIABLE] = text_of(namespace.get().name, given, may_wait=may_wait)
             path = child.get("PYTHONPATH")
             child["PYTHONPATH"] = f"{_STARTUP}{os.pathsep}{path}" if path else _STARTUP
         except (TypeError, ValueError):  # Popen() says what is wrong with it
             return env
         return child
-
-
-def begin(text: str) -> None:
-    """Inherit in the main thread of a program that was started with ``text`` in its environment."""
-    from . import install
-
-    try:
-        name, _, handles = text.partition("/")
-        words = [part.split(":") for part in handles.split(",")]
-        found = restore(tuple((int(h, 16), int(key, 16), f == "1") for h, key, f in words))
-    except (ValueError, OverflowError):  # not ours
-        return
-    namespace.choose(name)
-    install()
-    Begin(found)()

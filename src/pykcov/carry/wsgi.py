@@ -9,7 +9,7 @@ from .headers import received
 from .jobs import working_for
 
 if TYPE_CHECKING:
-    from .jobs import Parts
+    from .waiting import Parts
 
 __all__ = ["Middleware"]
 

@@ -11,7 +11,7 @@ from _thread import RLock
 
 from .. import _recorder, namespace, registry
 from ..abi import TRACE_CMP, TRACE_PC
-from ..late import load
+from ..late import join, load
 from ..registry import Header
 from . import events, scopes
 
@@ -43,10 +43,13 @@ def prepare() -> None:
 
 def use_compiled() -> None:
     """Consider compiled probes from now on."""
-    global _awake, _compiled
+    global _compiled
+    join()  # who waits for a reason to has the same hook
     with _lock:
         _compiled = load(_COMPILED)
-        _awake = False
+        _recorder.install(uncompiled=_uncompiled)
+        if _awake:
+            _compiled.wake()
 
 
 def bit(scope: Scope, *, branch: bool, mode: int = TRACE_PC) -> int:
@@ -166,5 +169,5 @@ def _after_fork() -> None:
     _lock = RLock()
 
 
-_recorder.install(idle=settle, uncompiled=_uncompiled)
+_recorder.install(idle=settle)
 namespace.in_child(_after_fork)

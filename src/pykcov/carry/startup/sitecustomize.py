@@ -28,11 +28,11 @@ def _begin() -> None:
         sys.modules.setdefault("sitecustomize", this)
         if inherited:
             try:
-                from pykcov.carry import processes
+                from pykcov.carry import waiting
             except ImportError:  # another Python, which has no pykcov
                 pass
             else:
-                processes.begin(inherited)
+                waiting.begin(inherited)
 
 
 _begin()
