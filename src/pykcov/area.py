@@ -67,11 +67,12 @@ def _operand_bytes(size: int) -> int:
 class Area:
     """One buffer of ``size`` words, and what its header says.
 
-    ``words`` is the buffer, format ``Q``; ``head`` are the words of the header (Head).
+    ``words`` is the buffer, format ``Q``; ``head`` are the words of the header (Head); ``mapped_words`` is how many words
+    this process has mapped for records and operands.
     """
 
     __slots__ = (
-        "_map", "_operands", "head", "lost", "name", "namespace", "record_room", "records", "size",
+        "_map", "_operands", "head", "lost", "mapped_words", "name", "namespace", "record_room", "records", "size",
         "words",
     )  # fmt: skip
 
@@ -129,6 +130,7 @@ class Area:
         self.words = every[start : start + self.size]
         self.records = every[start + self.size : end]
         self._operands = every[end:last]
+        self.mapped_words = self.size + len(self._operands)
         # The word in the header may be damaged later.
         self.record_room = len(self.records) // RECORD_WORDS
 
@@ -148,11 +150,6 @@ class Area:
                 raise self.namespace.damaged(self.name, "it has been removed") from None
             self._bind(self.namespace, self.name, mapped)
         return self._operands
-
-    @property
-    def mapped_words(self) -> int:
-        """How many words this process has mapped for records and operands."""
-        return self.size + len(self._operands)
 
     def add_operands(self) -> None:
         """Give the area a table of operands if it has none. Raises KcovError ENOMEM if there is no space."""

@@ -76,7 +76,7 @@ class _Log:
 
     def debug(self, text: str, *args: object) -> None:
         """Say something at level DEBUG."""
-        if self._logger is not None or self._find():
+        if self._logger is not None or ("logging" in sys.modules and self._find()):
             self._logger.debug(text, *args, stacklevel=2)  # type: ignore[union-attr]
 
     def warning(self, text: str, *args: object) -> None:
