@@ -67,8 +67,8 @@ def _operand_bytes(size: int) -> int:
 class Area:
     """One buffer of ``size`` words, and what its header says.
 
-    ``words`` is the buffer, format ``Q``; ``head`` are the words of the header (Head); ``mapped_words`` is how many words
-    this process has mapped for records and operands.
+    ``words`` is the buffer, format ``Q``; ``head`` are the words of the header (Head); ``mapped_words`` is how
+    many words this process has mapped for records and operands.
     """
 
     __slots__ = (

@@ -32,11 +32,15 @@ def main() -> int:
         "--kind", choices=("mixed", "alone", *programs.WRITERS), default="mixed",
         help="of the programs; alone: those of one process",
     )  # fmt: skip
-    parser.add_argument("--compiled", action="store_true", help="with compiled probes")
+    parser.add_argument(
+        "--compiled", action="store_true",
+        help="with compiled probes; programs of one process, because workers that import them have events",
+    )  # fmt: skip
     parser.add_argument("--failures", type=int, default=1, help="stop after so many")
     asked = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if asked.seed is None else asked.seed
-    kinds = {"mixed": MIXED, "alone": ALONE}.get(asked.kind, (asked.kind,))
+    mixed = ALONE if asked.compiled else MIXED
+    kinds = {"mixed": mixed, "alone": ALONE}.get(asked.kind, (asked.kind,))
     sys.setrecursionlimit(20_000)
     check = Check(start_pools())
     check.listen()

@@ -290,14 +290,48 @@ class _Inserter:
 
 def _bound_names(tree: ast.Module) -> set[str]:
     """Return all names that a module gives a meaning to somewhere; of the builtin ones all, with a `*`."""
-    found = {name for node in ast.walk(tree) for name in _names_bound_by(node)}
+    found = {name for name, _ in _bindings(tree)}
     return found | _PLAIN | _AS_PLAIN if "*" in found else found
+
+
+def _bindings(tree: ast.AST) -> Iterator[tuple[str, Any]]:
+    """Yield the names that are given a meaning somewhere, each with the node that does."""
+    waiting: list[Any] = [tree]
+    while waiting:  # ast.walk() is a third of all that is done here
+        node = waiting.pop()
+        kind = node.__class__
+        if kind is ast.Name:
+            if node.ctx.__class__ is not ast.Load:
+                yield node.id, node
+            continue
+        if kind in _NO_BINDINGS:
+            continue
+        for name in _names_bound_by(node):
+            yield name, node
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if value.__class__ is list:
+                waiting += value
+            elif isinstance(value, ast.AST):
+                waiting.append(value)
+
+
+_NO_BINDINGS = {
+    type(None),
+    str,
+    ast.Constant,
+    ast.Load,
+    ast.Store,
+    ast.Pass,
+    ast.Break,
+    ast.Continue,
+}
 
 
 def _names_bound_by(node: ast.AST) -> Iterable[str]:
     """Return the names to which a node gives a meaning, not what is in it."""
-    if isinstance(node, ast.Name):
-        return () if isinstance(node.ctx, ast.Load) else (node.id,)
+    if isinstance(node, ast.expr):
+        return ()
     if isinstance(node, ast.arg):
         return (node.arg,)
     if isinstance(node, ast.alias):
@@ -315,25 +349,26 @@ def _first_values(function: _Function) -> Iterator[ast.stmt]:
 
     Nothing can happen in them: no old value goes.
     """
-    first: dict[str, tuple[int, int]] = {}
-    for node in ast.walk(function):
-        for name in _names_bound_by(node):
-            here = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
-            first[name] = min(here, first.get(name, here))
+    found: list[tuple[ast.Name, ast.stmt]] = []
     waiting: list[ast.AST] = list(function.body)
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Assign) and _is_new(node.value):
-            at = [
-                (target.lineno, target.col_offset) == first[target.id]
-                for target in node.targets
-                if isinstance(target, ast.Name)
-            ]
-            if at == [True] and len(node.targets) == 1:
-                yield node
+            target = node.targets[0]
+            if isinstance(target, ast.Name) and len(node.targets) == 1:
+                found.append((target, node))
         elif not isinstance(node, _Definition | _Loop):
             for name in ("body", "orelse", "handlers", "cases"):
                 waiting += getattr(node, name, ())
+    if not found:
+        return
+    first: dict[str, tuple[int, int]] = {}
+    for name, node in _bindings(function):
+        here = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+        first[name] = min(here, first.get(name, here))
+    for target, statement in found:
+        if (target.lineno, target.col_offset) == first[target.id]:
+            yield statement
 
 
 def _is_new(node: ast.expr) -> bool:

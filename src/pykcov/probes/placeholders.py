@@ -46,12 +46,16 @@ class Placeholders:
 
 
 def at(line: int, node: _Node) -> _Node:
-    """Give a node and all that is in it a line and no columns; the program's own nodes keep theirs."""
-    for part in ast.walk(node):
-        if "lineno" in part._attributes and not hasattr(part, "lineno"):
-            place: Any = part
-            place.lineno = place.end_lineno = line
-            place.col_offset = place.end_col_offset = NO_COLUMN
+    """Give a node and what is in it a line and no columns; nodes that have a place, the program's, keep theirs."""
+    waiting: list[Any] = [node]
+    while waiting:
+        part = waiting.pop()
+        if hasattr(part, "lineno"):
+            continue
+        if "lineno" in part._attributes:
+            part.lineno = part.end_lineno = line
+            part.col_offset = part.end_col_offset = NO_COLUMN
+        waiting += ast.iter_child_nodes(part)
     return node
 
 
