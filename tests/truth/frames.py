@@ -89,9 +89,7 @@ class Loop:
     def __init__(self, node: ast.For | ast.AsyncFor | ast.While, rules: Rules) -> None:
         self.line = node.lineno
         plain = isinstance(node, ast.While) or (
-            isinstance(node, ast.For)
-            and isinstance(node.iter, ast.Call | ast.Tuple | ast.List | ast.Constant)
-            and (not isinstance(node.iter, ast.Call) or ast.unparse(node.iter.func) in PLAIN)
+            isinstance(node, ast.For) and goes_on_quietly(node.iter)
         )
         self.first = rules.compiled and not plain
         """A `continue` reports the line at once."""
@@ -100,7 +98,17 @@ class Loop:
         """How many `with` blocks are around it."""
 
 
+def goes_on_quietly(node: ast.expr) -> bool:
+    """Whether nothing can happen when a loop over it goes on."""
+    if not isinstance(node, ast.Call):
+        displays = ast.Constant | ast.Tuple | ast.List | ast.Set | ast.Dict
+        return isinstance(node, displays | ast.ListComp | ast.SetComp | ast.DictComp)
+    name = ast.unparse(node.func)
+    return name in PLAIN or (name in AS_PLAIN and all(map(goes_on_quietly, node.args)))
+
+
 PLAIN = {"range", "sorted", "list", "tuple", "set", "frozenset", "dict", "str", "bytes"}
+AS_PLAIN = {"enumerate", "reversed", "zip"}
 
 
 class Frame:
