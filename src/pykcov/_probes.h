@@ -91,7 +91,7 @@ typedef struct {
 /* With its last PC a loop begins; with its first one goes on, and that is not recorded where it has just begun. */
 enum { BEGINS = 1, GOES_ON = 2 };
 
-static PyTypeObject ProbeType, SingleType;
+static PyTypeObject ProbeType, SingleType, DoubleType;
 
 static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kw))
 {
@@ -102,8 +102,8 @@ static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
         return NULL;
     if (first < 0 || count < 1 || first > ((PlacesObject *)places)->n - count)
         return PyErr_Format(PyExc_ValueError, "places from %zd, %zd of them", first, count);
-    if (count == 1 && !flags)
-        type = &SingleType;
+    if (count <= 2 && !flags)
+        type = count == 1 ? &SingleType : &DoubleType;
     ProbeObject *p = (ProbeObject *)type->tp_alloc(type, 0);
     if (p) {
         p->places = (PlacesObject *)Py_NewRef(places);
@@ -202,21 +202,25 @@ static PyObject *probe_fire(ProbeObject *p)
     Py_RETURN_FALSE;
 }
 
-/* Most probes have one place and no flag. */
-static PyObject *single_fire(ProbeObject *p)
+static inline PyObject *fire_plainly(ProbeObject *p, uint64_t n)
 {
     SinkObject *sink = usual_sink();
     if (!sink)
         return probe_fire_slowly(p);
     if (sink->scope & p->places->mask) {
-        uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED);
-        if (count >= sink->capacity)
+        uint64_t *words = sink->words, count = __atomic_load_n(words, __ATOMIC_RELAXED);
+        if (count >= sink->capacity || n > sink->capacity - count)
             return probe_fire_slowly(p);
-        sink->words[count + 1] = *p->pcs;
-        store(sink->words, count + 1);
+        for (uint64_t i = 0; i < n; i++)
+            words[count + 1 + i] = p->pcs[i];
+        store(words, count + n);
     }
     Py_RETURN_FALSE;
 }
+
+/* Most probes have one place and no flag, and those at the beginning of functions two. */
+static PyObject *single_fire(ProbeObject *p) { return fire_plainly(p, 1); }
+static PyObject *double_fire(ProbeObject *p) { return fire_plainly(p, 2); }
 
 /* marshal writes what has a buffer as bytes. The copy's sites sleep: nobody looks at them. */
 static int probe_buffer(PyObject *self, Py_buffer *view, int flags)
@@ -236,6 +240,7 @@ static PyMethodDef probe_methods[] = {
 
 static PyNumberMethods probe_number = {.nb_invert = (unaryfunc)probe_fire};
 static PyNumberMethods single_number = {.nb_invert = (unaryfunc)single_fire};
+static PyNumberMethods double_number = {.nb_invert = (unaryfunc)double_fire};
 static PyBufferProcs probe_as_buffer = {.bf_getbuffer = probe_buffer};
 
 static PyTypeObject ProbeType = {
@@ -256,6 +261,15 @@ static PyTypeObject SingleType = {
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_dealloc = (destructor)probe_free,
     .tp_as_number = &single_number,
+};
+
+static PyTypeObject DoubleType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Probe",
+    .tp_base = &ProbeType,
+    .tp_basicsize = sizeof(ProbeObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_dealloc = (destructor)probe_free,
+    .tp_as_number = &double_number,
 };
 
 /* ------------------------------------------------------------------ sites */

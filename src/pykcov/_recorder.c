@@ -1143,7 +1143,8 @@ PyMODINIT_FUNC PyInit__recorder(void)
         PyErr_SetString(PyExc_ImportError, "the interpreter has no room for another code extra");
         return NULL;
     }
-    if (PyType_Ready(&BoundType) < 0 || PyType_Ready(&SingleType) < 0 || !(range_start = PyUnicode_InternFromString("start")) ||
+    if (PyType_Ready(&BoundType) < 0 || PyType_Ready(&SingleType) < 0 || PyType_Ready(&DoubleType) < 0 ||
+        !(range_start = PyUnicode_InternFromString("start")) ||
         !(range_stop = PyUnicode_InternFromString("stop")) ||
         !(enum_members = PyUnicode_InternFromString("_member_map_")))
         return NULL;
