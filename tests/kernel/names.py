@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import bisect
 import functools
+import re
+
+
+def system_call(name: str) -> str:
+    """The name of a system call's function without what a PC puts before it: __x64_sys_getppid is sys_getppid."""
+    return re.sub("^__(x64|ia32|se|do)_sys_", "sys_", name)
 
 
 @functools.cache

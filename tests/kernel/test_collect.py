@@ -18,6 +18,7 @@ import pytest
 
 import pykcov
 from conformance.marks import DEVICE
+from kernel.names import system_call
 from kernel.usb import Bus
 from pykcov import inventory
 
@@ -43,7 +44,7 @@ def symbol_of(pc: int) -> str:
     from pykcov.linux import kallsyms
 
     symbol = kallsyms.running().symbol(pc)
-    return "" if symbol is None else symbol.name
+    return "" if symbol is None else system_call(symbol.name)
 
 
 def two_calls() -> None:

@@ -62,7 +62,8 @@ def of_addr2line(pcs: list[int]) -> dict[int, list[tuple[str, str]]]:
 def as_printed(vmlinux: Vmlinux, pc: int) -> list[tuple[str, str]]:
     frames = vmlinux.frames(pc)
     return [
-        (f.function, f"{vmlinux.root}{f.file}:{f.line}" if f.line else "??") for f in frames
+        (f.function, f"{os.path.join(vmlinux.root, f.file)}:{f.line}" if f.line else "??")
+        for f in frames
     ] or [("??", "??")]
 
 
