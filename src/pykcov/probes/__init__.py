@@ -65,8 +65,9 @@ def bit(scope: Scope, *, branch: bool, mode: int = TRACE_PC) -> int:
     found = scopes.known(scope)
     if not found or (mode == TRACE_PC and scope not in _traced):
         with _lock:
-            if mode == TRACE_PC:
-                # Threads that come first at the same time would each take a tool, and each entry were recorded twice.
+            # Threads that come first at the same time would each take a tool, and each entry were recorded twice; and
+            # who prepares again takes events from those that record already.
+            if mode == TRACE_PC and not (scopes.known(scope) and scope in _traced):
                 events.prepare()
                 _traced.add(scope)
                 _awake = False

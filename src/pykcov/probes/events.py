@@ -158,6 +158,8 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
             log.debug("%s: %s is not recorded: %s", code.co_filename, code.co_qualname, error)
             warn(f"code is not recorded: {error}")
             unit, mask = _recorder.Unit(), 0
+        # Another thread that meets it now would take it for code that is out of every scope.
+        unit.mask = mask
         _keep(code, unit)
         if again:
             # What was disabled for want of arms has to come again.
