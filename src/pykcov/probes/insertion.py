@@ -10,10 +10,11 @@ recorded, at the beginning of the body together with the first line of that.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from .nodes import bindings
 from .placeholders import NO_LINE, Placeholders, at
 from .source import Source
 
@@ -290,58 +291,8 @@ class _Inserter:
 
 def _bound_names(tree: ast.Module) -> set[str]:
     """Return all names that a module gives a meaning to somewhere; of the builtin ones all, with a `*`."""
-    found = {name for name, _ in _bindings(tree)}
+    found = {name for name, _ in bindings(tree)}
     return found | _PLAIN | _AS_PLAIN if "*" in found else found
-
-
-def _bindings(tree: ast.AST) -> Iterator[tuple[str, Any]]:
-    """Yield the names that are given a meaning somewhere, each with the node that does."""
-    waiting: list[Any] = [tree]
-    while waiting:  # ast.walk() is a third of all that is done here
-        node = waiting.pop()
-        kind = node.__class__
-        if kind is ast.Name:
-            if node.ctx.__class__ is not ast.Load:
-                yield node.id, node
-            continue
-        if kind in _NO_BINDINGS:
-            continue
-        for name in _names_bound_by(node):
-            yield name, node
-        for field in node._fields:
-            value = getattr(node, field, None)
-            if value.__class__ is list:
-                waiting += value
-            elif isinstance(value, ast.AST):
-                waiting.append(value)
-
-
-_NO_BINDINGS = {
-    type(None),
-    str,
-    ast.Constant,
-    ast.Load,
-    ast.Store,
-    ast.Pass,
-    ast.Break,
-    ast.Continue,
-}
-
-
-def _names_bound_by(node: ast.AST) -> Iterable[str]:
-    """Return the names to which a node gives a meaning, not what is in it."""
-    if isinstance(node, ast.expr):
-        return ()
-    if isinstance(node, ast.arg):
-        return (node.arg,)
-    if isinstance(node, ast.alias):
-        return ((node.asname or node.name).partition(".")[0],)
-    if isinstance(node, ast.Global | ast.Nonlocal):
-        return node.names
-    if isinstance(node, ast.MatchMapping):
-        return (node.rest,) if node.rest else ()
-    name = getattr(node, "name", None)
-    return (name,) if isinstance(name, str) else ()
 
 
 def _first_values(function: _Function) -> Iterator[ast.stmt]:
@@ -363,7 +314,7 @@ def _first_values(function: _Function) -> Iterator[ast.stmt]:
     if not found:
         return
     first: dict[str, tuple[int, int]] = {}
-    for name, node in _bindings(function):
+    for name, node in bindings(function):
         here = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
         first[name] = min(here, first.get(name, here))
     for target, statement in found:

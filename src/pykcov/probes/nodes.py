@@ -3,40 +3,71 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 __all__ = [
-    "at", "bound_in", "call", "const_side", "container", "dotted", "is_constant", "is_odd",
+    "at", "bindings", "bound_in", "call", "const_side", "container", "dotted", "is_constant", "is_odd",
     "is_super", "is_wanted", "span",
 ]  # fmt: skip
 
 _Node = TypeVar("_Node", bound=ast.AST)
 
 
+def bindings(tree: ast.AST) -> Iterator[tuple[str, Any]]:
+    """Yield the names that are given a meaning somewhere, each with the node that does."""
+    waiting: list[Any] = [tree]
+    while waiting:  # ast.walk() is a third of all that is done here
+        node = waiting.pop()
+        kind = node.__class__
+        if kind is ast.Name:
+            if node.ctx.__class__ is not ast.Load:
+                yield node.id, node
+            continue
+        if kind in _NO_BINDINGS:
+            continue
+        for name in _names_bound_by(node):
+            yield name, node
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if value.__class__ is list:
+                waiting += value
+            elif isinstance(value, ast.AST):
+                waiting.append(value)
+
+
+_NO_BINDINGS = {
+    type(None),
+    str,
+    ast.Constant,
+    ast.Load,
+    ast.Store,
+    ast.Pass,
+    ast.Break,
+    ast.Continue,
+}
+
+
+def _names_bound_by(node: ast.AST) -> Iterable[str]:
+    """Return the names to which a node gives a meaning, not what is in it."""
+    if isinstance(node, ast.expr):
+        return ()
+    if isinstance(node, ast.arg):
+        return (node.arg,)
+    if isinstance(node, ast.alias):
+        return ((node.asname or node.name).partition(".")[0],)
+    if isinstance(node, ast.Global | ast.Nonlocal):
+        return node.names
+    if isinstance(node, ast.MatchMapping):
+        return (node.rest,) if node.rest else ()
+    name = getattr(node, "name", None)
+    return (name,) if isinstance(name, str) else ()
+
+
 def bound_in(definition: ast.AST) -> Iterable[str]:
     """Yield the names that anything in a function or class binds."""
-    for node in ast.walk(definition):
-        name: str | None = None
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            name = node.id
-        elif isinstance(node, ast.arg):
-            name = node.arg
-        elif isinstance(node, ast.alias):
-            name = (node.asname or node.name).partition(".")[0]
-        elif isinstance(node, ast.MatchMapping):
-            name = node.rest
-        elif isinstance(
-            node,
-            ast.FunctionDef
-            | ast.AsyncFunctionDef
-            | ast.ClassDef
-            | ast.ExceptHandler
-            | ast.MatchAs
-            | ast.MatchStar,
-        ):
-            name = node.name
-        if name is not None:
+    for name, node in bindings(definition):
+        if not isinstance(node, ast.Global | ast.Nonlocal):
             yield name
 
 
