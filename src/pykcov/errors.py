@@ -9,9 +9,10 @@ from . import _recorder, late
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from logging import Logger
 
-__all__ = ["KcovError", "KcovWarning", "contain", "log", "warn"]
+__all__ = ["KcovError", "KcovWarning", "contain", "listed", "log", "warn"]
 
 
 class KcovError(OSError):
@@ -30,7 +31,12 @@ class KcovWarning(RuntimeWarning):
 
 
 _HERE = os.path.dirname(__file__) + os.sep
-_LIBRARY = os.path.dirname(os.__file__) + os.sep
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return what a message says of many: the first of them, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def warn(text: str) -> None:
@@ -61,7 +67,7 @@ def contain(error: BaseException) -> bool:
     import traceback
 
     frames = traceback.extract_tb(error.__traceback__)
-    if not all(frame.filename.startswith((_HERE, _LIBRARY, "<frozen ")) for frame in frames):
+    if not all(frame.filename.startswith((_HERE, late.LIBRARY, "<frozen ")) for frame in frames):
         return False
     where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
     warn(f"an error of pykcov's, some events may be lost: {error!r}{where}")
@@ -91,7 +97,7 @@ class _Log:
         logging = sys.modules.get("logging")
         # Not while it is being imported, and not a module of the program's that has the name.
         origin = getattr(getattr(logging, "__spec__", None), "origin", None)
-        if logging is None or not str(origin).startswith(_LIBRARY):
+        if logging is None or not str(origin).startswith(late.LIBRARY):
             return False
         if hasattr(logging, "getLogger"):
             self._logger = logging.getLogger("pykcov")

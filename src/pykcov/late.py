@@ -21,7 +21,7 @@ from . import _recorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -35,8 +35,9 @@ _forking = 0  # threads
 
 namespace = ""
 """The namespace of the collection that has started this program, '' if none has."""
-pending: Callable[[], None] | None = None
-"""What makes this program join that collection, until it has (carry/waiting.py)."""
+waits = False
+"""This program has not joined that collection yet (carry/waiting.py)."""
+LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 
 def load(name: str) -> ModuleType:
@@ -59,10 +60,10 @@ def load(name: str) -> ModuleType:
 
 def join() -> None:
     """Make this program join the collection that has started it, if it still waits for a reason to."""
-    global pending
-    last, pending = pending, None
-    if last is not None:
-        last()
+    global waits
+    if waits:
+        waits = False
+        load("pykcov.remote").adopt()
 
 
 def _begin(me: int) -> None:

@@ -159,7 +159,7 @@ CHILDREN = {
 }
 
 
-@pytest.mark.parametrize("how", ["file", "module", "imported", "unittest", "instrumented"])
+@pytest.mark.parametrize("how", ["file", "module", "imported", "runpy", "instrumented"])
 @pytest.mark.parametrize("kind", CHILDREN)
 def test_a_child_that_waits_loses_nothing(tmp_path: Path, kind: str, how: str) -> None:
     body = textwrap.dedent(CHILDREN[kind])
@@ -169,7 +169,7 @@ def test_a_child_that_waits_loses_nothing(tmp_path: Path, kind: str, how: str) -
         "file": ["prog.py"],
         "module": ["-m", "prog"],
         "imported": ["-c", "import prog; prog.f()"],
-        "unittest": ["-m", "runpy", "prog"],
+        "runpy": ["-m", "runpy", "prog"],
         "instrumented": ["-c", "import pykcov; pykcov.instrument(source=['prog']); import prog"],
     }[how]
     with pykcov.collect(source=[str(tmp_path)]) as c:

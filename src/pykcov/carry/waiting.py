@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["begin", "restore", "text_of"]
 
-_LIBRARY = os.path.dirname(os.__file__) + os.sep
-_PACKAGES = _LIBRARY + "site-packages" + os.sep
+_PACKAGES = late.LIBRARY + "site-packages" + os.sep
 
 
 def restore(given: Parts, outer: _recorder.Inherited | None = None) -> _recorder.Inherited | None:
@@ -47,7 +46,7 @@ def begin(text: str) -> None:
     except (ValueError, OverflowError):  # not ours
         return
     late.namespace = name
-    late.pending = _adopt
+    late.waits = True
     _recorder.inherited_var.set(found)
     _recorder.refresh()
     install()
@@ -58,14 +57,12 @@ def begin(text: str) -> None:
         late.join()
 
 
-def _adopt() -> None:
-    late.load("pykcov.remote").adopt()
-
-
 def _look(what: object) -> None:
     """Code is about to be executed, of that object or of a file of that name. Called by C."""
+    if not late.waits:
+        return
     name = str(getattr(what, "co_filename", what))
-    is_library = name.startswith(("<", _LIBRARY)) and not name.startswith(_PACKAGES)
+    is_library = name.startswith(("<", late.LIBRARY)) and not name.startswith(_PACKAGES)
     # A thread that inherits nothing would join for nobody.
     if not is_library and _recorder.inherited_var.get() is not None:
         late.join()

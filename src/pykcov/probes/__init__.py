@@ -26,7 +26,6 @@ __all__ = ["arm", "bit", "check", "describe", "name", "prepare", "settle", "use_
 _UNITS = "pykcov.probes.units"
 _COMPARE = "pykcov.probes.compare"
 _COMPILED = "pykcov.probes.compiled"
-_REWRITE = "pykcov.probes.rewrite"
 
 _lock = RLock()
 _awake = False
@@ -151,7 +150,8 @@ def describe() -> list[tuple[str, str]]:
 
 
 def _compare(scope: Scope) -> None:
-    load(_COMPILED).install(scope, comparisons=load(_REWRITE).Extent())
+    module = load(_COMPILED)
+    module.install(scope, comparisons=module.Extent())
 
 
 def _has_gaps() -> bool:
