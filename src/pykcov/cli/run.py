@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from .. import namespace, report, wholefile
 from ..abi import TRACE_CMP, TRACE_PC
 from ..collect import collect
+from ..errors import listed
 from ..late import give_way
 from ..probes import compiled
 from ..probes.rewrite import Extent
@@ -170,9 +171,8 @@ class Recording:
             _say(out, "pykcov report --comparisons shows what was compared")
         late = compiled.without_probes(self.collection._scope) if self.compiled else []
         if late:
-            names = ", ".join(shown(name, self.root) for name in late[:5])
-            more = f" and {len(late) - 5} more" if len(late) > 5 else ""
-            _say(out, f"recorded by event probes: {names}{more}")
+            names = listed([shown(name, self.root) for name in late])
+            _say(out, f"recorded by event probes: {names}")
         if saved:
             _say(out, f"trace written to {shown(self.output, self.root)}")
 

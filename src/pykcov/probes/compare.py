@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import _recorder
-from ..errors import warn
+from ..errors import listed, warn
 from ..scope import Scope
 from .rewrite import KIND, REGEX
 
@@ -64,9 +64,8 @@ def check(scope: Scope) -> None:
         return
     names = blind(scope)
     if names:
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         warn(
-            f"TRACE_CMP: no comparison is recorded: {', '.join(names[:5])}{more} "
+            f"TRACE_CMP: no comparison is recorded: {listed(names)} "
             "was imported without comparison probes"
         )
 

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterable
 
-from ..errors import KcovError
+from ..errors import KcovError, listed
 from ..probes.source import digest, read_text
 from ..trace import Trace
 from .options import Options, Traces
@@ -58,11 +58,8 @@ def text_lines(file: str) -> list[str]:
 def refuse(files: list[str], number: int, cause: str, options: Options) -> None:
     """Raise a KcovError that names these files, if there are some and they are not to be left out."""
     if files and not options.ignore_errors:
-        names = ", ".join(shown(file, options.root) for file in files[:_NAMED])
-        more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
-        raise KcovError(
-            number, f"report: {cause}: {names}{more} (--ignore-errors leaves such files out)"
-        )
+        names = listed([shown(file, options.root) for file in files], _NAMED)
+        raise KcovError(number, f"report: {cause}: {names} (--ignore-errors leaves such files out)")
 
 
 def hits(trace: Trace) -> dict[str, dict[int, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from ..calls import Call, TaskCalls, calls_of
+from ..errors import listed
 from .options import DEFAULT, Options, Traces
 from .text import printable, shown, styled
 
@@ -40,10 +41,9 @@ def _heading(task: TaskCalls, name: str) -> str:
         return ": ".join([*said, "in no section"])
     section = task.sections[0]
     handles = list(dict.fromkeys(f"{part.handle:#x}" for part in task.sections))
-    more = f" and {len(handles) - 3} more" if len(handles) > 3 else ""
     said.append(
         f"task {section.task} in thread {printable(section.thread)} of process {section.pid}, "
-        f"for {', '.join(handles[:3])}{more}"
+        f"for {listed(handles, 3)}"
     )
     return ": ".join(said)
 
