@@ -133,7 +133,7 @@ def move(setting: Setting) -> Round:
         began = thread_time_ns()
         for _ in range(times):
             to.words[0] = head[Head.MOVED] = 0
-            _recorder.move(to.words, capacity, words, head, key)
+            _recorder.move(to.words, to.head, to.records, words, head, key)
         return thread_time_ns() - began
 
     def copies() -> int:

@@ -69,7 +69,10 @@ static int set_lock(int fd, long byte, short kind)
 
 static int set_byte(LockObject *l, short kind)
 {
-    PyObject *number = l->space ? PyObject_GetAttrString(l->space, "lock_fd") : NULL;
+    static PyObject *name; /* PyObject_GetAttrString() makes one each time */
+    if (!name && !(name = PyUnicode_InternFromString("lock_fd")))
+        PyErr_Clear();
+    PyObject *number = l->space && name ? PyObject_GetAttr(l->space, name) : NULL;
     int fd = number ? (int)PyLong_AsLong(number) : -1;
     Py_XDECREF(number);
     PyErr_Clear();

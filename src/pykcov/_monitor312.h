@@ -27,9 +27,19 @@ static PyObject *emit(TaskObject *task, uint64_t mask, uint64_t pc, int branch)
     Py_RETURN_NONE;
 }
 
+/* What runs while pykcov works: its own code is never wanted, what that calls may be another time. */
+static PyObject *run_quietly(PyObject *code)
+{
+    if (state.own && PyUnicode_Tailmatch(((PyCodeObject *)code)->co_filename, state.own, 0, PY_SSIZE_T_MAX, -1) == 1)
+        DISABLE_HERE;
+    return nothing();
+}
+
 CALLBACK(on_start)
 {
-    UnitObject *u = n && !here.quiet ? discover(args[0]) : NULL;
+    if (n && here.quiet)
+        return run_quietly(args[0]);
+    UnitObject *u = n ? discover(args[0]) : NULL;
     if (!u)
         return nothing();
     if (!u->mask)
@@ -42,7 +52,9 @@ CALLBACK(on_start)
  * DISABLE would outlive this collection, so only code out of scope gets it. */
 CALLBACK(on_resume)
 {
-    UnitObject *u = n && !here.quiet ? discover(args[0]) : NULL;
+    if (n && here.quiet)
+        return run_quietly(args[0]);
+    UnitObject *u = n ? discover(args[0]) : NULL;
     if (!u)
         return nothing();
     if (!u->mask)

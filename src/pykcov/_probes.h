@@ -149,10 +149,11 @@ static __attribute__((noinline, cold)) PyObject *probe_fire_slowly(ProbeObject *
         if (!(sink->scope & p->places->mask))
             continue;
         Py_INCREF(sink); /* what makes room may detach it */
-        for (Py_ssize_t j = p->flags & GOES_ON && has_begun(sink, pcs[0]); j < p->count; j++)
+        const uint64_t turn = sink->turn;
+        for (Py_ssize_t j = p->flags & GOES_ON && has_begun(sink, pcs[0]); j < p->count && sink->turn == turn; j++)
             if (append(sink, pcs[j]) < 0)
                 failed = -1;
-        if (p->flags & BEGINS)
+        if (p->flags & BEGINS && sink->turn == turn)
             sink->begun = pcs[p->count - 1];
         Py_DECREF(sink);
     }

@@ -61,10 +61,11 @@ static struct {
     PyObject *idle;          /* idle(): nobody listens any more; disarm */
     PyObject *find;          /* find(handle): the slow way, when the table is not settled or mapped */
     PyObject *enter;         /* enter(handle, device) -> a section, or None */
-    PyObject *leave;         /* leave(sections, idle) -> whether an idle entry was left */
+    PyObject *leave;         /* leave(sections, is_idle) -> whether an idle entry was left */
     PyObject *uncompiled;    /* uncompiled(code or file's name): it runs, and has no probes */
     PyObject *contain;       /* contain(exception) -> whether it was pykcov's own, which is told and over */
     PyObject *disable;       /* sys.monitoring.DISABLE */
+    PyObject *own;           /* what the names of pykcov's own files begin with: they are in no scope */
     Py_ssize_t extra;        /* index of the unit in a code object's extras */
     uint64_t epoch;          /* any thread's cached task is void once this has moved */
     uint64_t armed;          /* units of an older number have to be discovered again */
@@ -99,6 +100,7 @@ typedef struct {
     operands_t *operands; /* NULL: it wants PCs */
     uint64_t operand_room;
     uint64_t *lost;     /* counts what did not fit */
+    uint64_t turn;      /* moves when it is detached: who holds on to it may find it in another task */
     uint64_t scope;     /* one bit: units that have it are wanted */
     int branch;         /* branch arms are wanted too */
     int kernel;         /* what the kernel records is wanted too */
@@ -377,17 +379,20 @@ static inline int has_room(SinkObject *sink, uint64_t count, uint64_t bytes)
 static int make_room(SinkObject *sink, uint64_t bytes, int *failed)
 {
     Py_INCREF(sink); /* on_full may detach it, or give it another area */
+    const uint64_t turn = sink->turn;
     if (sink->on_full && !sink->in_full) {
         int lost = 0;
         PyObject *on_full = Py_NewRef(sink->on_full); /* which forgets it when it is detached */
         sink->in_full = 1;
         if (call_hook(on_full, NULL, &lost) < 0)
             *failed = -1;
-        sink->in_full = 0;
+        if (sink->turn == turn)
+            sink->in_full = 0;
         Py_DECREF(on_full);
     }
-    int fits = sink->attached && has_room(sink, load(sink->words), bytes);
-    if (sink->attached && !fits)
+    const int stays = sink->turn == turn;
+    int fits = stays && has_room(sink, load(sink->words), bytes);
+    if (stays && !fits)
         __atomic_fetch_add(sink->lost, 1, __ATOMIC_RELAXED);
     Py_DECREF(sink);
     return fits;
@@ -629,19 +634,15 @@ static int sink_bind(SinkObject *s, const Py_buffer *area, const Py_buffer *lost
 
 static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"area", "capacity", "lost", "scope", "branch", "on_full", "operands", "kernel", NULL};
+    static char *names[] = {"area", "capacity", "lost", "operands", NULL};
     Py_buffer area = {0}, lost = {0}, operands = {0};
-    PyObject *on_full = Py_None;
-    unsigned long long capacity, scope;
+    unsigned long long capacity;
     SinkObject *s = (SinkObject *)type->tp_alloc(type, 0);
-    if (!s || !PyArg_ParseTupleAndKeywords(args, kw, "w*Kw*K|pOw*p", names, &area, &capacity, &lost, &scope,
-                                           &s->branch, &on_full, &operands, &s->kernel)) {
+    if (!s || !PyArg_ParseTupleAndKeywords(args, kw, "w*Kw*|w*", names, &area, &capacity, &lost, &operands)) {
         Py_XDECREF(s);
         return NULL;
     }
     s->capacity = capacity;
-    s->scope = scope;
-    s->on_full = on_full == Py_None ? NULL : Py_NewRef(on_full);
     if (sink_bind(s, &area, &lost, &operands) == 0)
         return (PyObject *)s;
     PyBuffer_Release(&area);
@@ -670,6 +671,7 @@ static PyMethodDef sink_methods[] = {
 };
 
 static PyMemberDef sink_members[] = {
+    {"turn", T_ULONGLONG, offsetof(SinkObject, turn), READONLY, "moves when it is detached"},
     {"scope", T_ULONGLONG, offsetof(SinkObject, scope), 0, "bit of the units that are wanted; 0: none at present"},
     {NULL},
 };
@@ -714,6 +716,7 @@ static void release_sink(TaskObject *t, SinkObject *sink)
     if (t->process == state.process)
         --*sinks_of(t, sink->operands != NULL).attached;
     sink->attached = 0;
+    sink->turn++;
     state.epoch++; /* here.collecting, here.comparing */
     if (!sink->operands)
         release_thread(sink);
@@ -771,13 +774,19 @@ static PyObject *task_bind(TaskObject *t, PyObject *end)
     Py_RETURN_NONE;
 }
 
-static PyObject *task_attach(TaskObject *t, PyObject *object)
+/* attach(sink, scope, branch, on_full, kernel) */
+static PyObject *task_attach(TaskObject *t, PyObject *args)
 {
-    if (Py_TYPE(object) != &SinkType)
-        return PyErr_Format(PyExc_TypeError, "a Sink, not %s", Py_TYPE(object)->tp_name);
+    SinkObject *sink;
+    PyObject *on_full;
+    unsigned long long scope;
+    int branch, kernel;
+    if (!PyArg_ParseTuple(args, "O!KpOp:attach", &SinkType, &sink, &scope, &branch, &on_full, &kernel))
+        return NULL;
+    if (sink->attached)
+        return PyErr_Format(PyExc_ValueError, "the sink is attached already");
     if (kernel_change(t) < 0)
         return NULL;
-    SinkObject *sink = (SinkObject *)object;
     sinks_t of = sinks_of(t, sink->operands != NULL);
     if (*of.n == *of.room) {
         Py_ssize_t room = *of.room ? 2 * *of.room : 4;
@@ -787,7 +796,13 @@ static PyObject *task_attach(TaskObject *t, PyObject *object)
         *of.sinks = sinks;
         *of.room = room;
     }
-    (*of.sinks)[(*of.n)++] = (SinkObject *)Py_NewRef(object);
+    sink->scope = scope;
+    sink->branch = branch;
+    sink->kernel = kernel;
+    sink->on_full = on_full == Py_None ? NULL : Py_NewRef(on_full);
+    sink->in_full = 0;
+    sink->begun = 0;
+    (*of.sinks)[(*of.n)++] = (SinkObject *)Py_NewRef(sink);
     ++*of.attached;
     sink->attached = 1;
     state.epoch++; /* here.collecting, here.comparing */
@@ -796,20 +811,23 @@ static PyObject *task_attach(TaskObject *t, PyObject *object)
     Py_RETURN_NONE;
 }
 
-static PyObject *task_detach(TaskObject *t, PyObject *object)
+/* detach(sink, turn) */
+static PyObject *task_detach(TaskObject *t, PyObject *args)
 {
-    if (Py_TYPE(object) != &SinkType)
-        return PyErr_Format(PyExc_TypeError, "a Sink, not %s", Py_TYPE(object)->tp_name);
+    SinkObject *sink;
+    unsigned long long turn;
+    if (!PyArg_ParseTuple(args, "O!K:detach", &SinkType, &sink, &turn))
+        return NULL;
     int failed = kernel_change(NULL);
-    sinks_t of = sinks_of(t, ((SinkObject *)object)->operands != NULL);
+    sinks_t of = sinks_of(t, sink->operands != NULL);
     SinkObject **sinks = *of.sinks;
     for (Py_ssize_t i = 0; i < *of.n; i++) {
-        if (sinks[i] != (SinkObject *)object)
+        if (sinks[i] != sink || sink->turn != turn)
             continue;
         --*of.n;
         memmove(&sinks[i], &sinks[i + 1], (size_t)(*of.n - i) * sizeof(SinkObject *));
         sinks[*of.n] = NULL;
-        release_sink(t, (SinkObject *)object);
+        release_sink(t, sink);
         return failed < 0 ? NULL : Py_NewRef(Py_True);
     }
     return failed < 0 ? NULL : Py_NewRef(Py_False);
@@ -817,8 +835,8 @@ static PyObject *task_detach(TaskObject *t, PyObject *object)
 
 static PyMethodDef task_methods[] = {
     {"bind", (PyCFunction)task_bind, METH_O, NULL},
-    {"attach", (PyCFunction)task_attach, METH_O, NULL},
-    {"detach", (PyCFunction)task_detach, METH_O, NULL},
+    {"attach", (PyCFunction)task_attach, METH_VARARGS, NULL},
+    {"detach", (PyCFunction)task_detach, METH_VARARGS, NULL},
     {NULL},
 };
 static PyMemberDef task_members[] = {
@@ -907,6 +925,7 @@ static PyTypeObject InheritedType = {
 #include "_carry.h"
 #include "_lock.h"
 #include "_tally.h"
+#include "_areas.h"
 #include "_compare.h"
 #include "_patterns.h"
 #include "_methods.h"
@@ -939,118 +958,19 @@ static PyTypeObject QuietType = {
     .tp_new = PyType_GenericNew,
 };
 
-/* ------------------------------------------------------------------ words of areas */
-
-/* Words of an area's header; area.py has them all. */
-enum { HEAD_LOST = 3, HEAD_DEVICE = 8, HEAD_MOVED = 10, HEAD_TOLD = 12, HEAD_MOVING = 13,
-       HEAD_MOVED_THEN = 14, HEAD_WORDS = 26 };
-
-/* move(to, capacity, from, head, key[, operands of to, of from]) -> (moved, left): see _recorder.pyi.
- *
- * Who is killed in here leaves HEAD_MOVING, and the next one who moves from that area finds out how far it got:
- * the count of `to` is as it was before, or it is not. */
-static PyObject *move(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    Py_buffer to, from, head, to_table = {0}, from_table = {0};
-    unsigned long long capacity, key;
-    if (!PyArg_ParseTuple(args, "w*Ky*w*K|w*y*", &to, &capacity, &from, &head, &key, &to_table, &from_table))
-        return NULL;
-    const uint64_t words = to_table.len ? RECORD_WORDS : 1;
-    PyObject *result = NULL;
-    uint64_t *dst = to.buf, *src = from.buf, *about = head.buf;
-    if (to.len < 8 || from.len < 8 || head.len < HEAD_WORDS * 8 ||
-        capacity > ((uint64_t)to.len / 8 - 1) / words || (to_table.len && to_table.len < OPERANDS_HEAD) ||
-        (from_table.len && from_table.len < OPERANDS_HEAD) || !to_table.len != !from_table.len) {
-        PyErr_SetString(PyExc_ValueError, "the area is smaller than its capacity");
-        goto out;
-    }
-    uint64_t room = ((uint64_t)from.len / 8 - 1) / words, used = load(dst);
-    uint64_t have = load(src), moving = load(&about[HEAD_MOVING]);
-    uint64_t pending = 0, moved = 0, start;
-    if (load(&about[HEAD_DEVICE]) != key) /* an empty section ends without the lock: read its count first */
-        goto done;
-    if (moving) {
-        if (used != moving - 1)
-            store(&about[HEAD_MOVED], about[HEAD_MOVED_THEN]);
-        store(&about[HEAD_MOVING], 0);
-    }
-    start = load(&about[HEAD_MOVED]);
-    have = have < room ? have : room; /* a damaged count */
-    pending = have > start ? have - start : 0;
-    uint64_t space = used < capacity ? capacity - used : 0;
-    moved = pending < space ? pending : space;
-    dst += 1 + used * words;
-    src += 1 + start * words;
-    if (moved && to_table.len)
-        moved = move_records(dst, src, moved, used, to_table.buf, (uint64_t)(to_table.len - OPERANDS_HEAD),
-                             from_table.buf, (uint64_t)(from_table.len - OPERANDS_HEAD));
-    else
-        memcpy(dst, src, moved * 8);
-    if (moved) {
-        store(&about[HEAD_MOVED_THEN], start + moved);
-        store(&about[HEAD_MOVING], used + 1);
-        store(to.buf, used + moved);
-        store(&about[HEAD_MOVED], start + moved);
-        store(&about[HEAD_MOVING], 0);
-    }
-done:
-    result = Py_BuildValue("KK", (unsigned long long)moved, (unsigned long long)(pending - moved));
-out:
-    PyBuffer_Release(&to);
-    PyBuffer_Release(&from);
-    PyBuffer_Release(&head);
-    PyBuffer_Release(&to_table);
-    PyBuffer_Release(&from_table);
-    return result;
-}
-
-/* tell(dropped, head, left): in C because a kill between these stores would count an event twice, or never. */
-static PyObject *tell(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    Py_buffer dropped, head;
-    unsigned long long left;
-    if (!PyArg_ParseTuple(args, "w*w*K", &dropped, &head, &left))
-        return NULL;
-    if (dropped.len >= 8 && head.len >= HEAD_WORDS * 8) {
-        uint64_t *about = head.buf, lost = load(&about[HEAD_LOST]), told = load(&about[HEAD_TOLD]);
-        uint64_t moved = load(&about[HEAD_MOVED]);
-        if (left || lost != told) {
-            __atomic_fetch_add((uint64_t *)dropped.buf, lost - told + left, __ATOMIC_RELAXED);
-            store(&about[HEAD_MOVED], moved + left);
-            store(&about[HEAD_TOLD], lost);
-        }
-    }
-    PyBuffer_Release(&dropped);
-    PyBuffer_Release(&head);
-    Py_RETURN_NONE;
-}
-
-/* add(words, value): atomically, for counters that several processes write without a lock. */
-static PyObject *add(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    Py_buffer words;
-    unsigned long long value;
-    if (!PyArg_ParseTuple(args, "w*K", &words, &value))
-        return NULL;
-    if (words.len >= 8)
-        __atomic_fetch_add((uint64_t *)words.buf, value, __ATOMIC_RELAXED);
-    PyBuffer_Release(&words);
-    Py_RETURN_NONE;
-}
-
 /* ------------------------------------------------------------------ the module */
 
 static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kw)
 {
     static char *names[] = {"adopt", "discover", "idle", "find", "enter", "leave", "contain", "disable", "uncompiled",
-                            NULL};
-    PyObject *new[9] = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOO", names, &new[0], &new[1], &new[2], &new[3], &new[4],
-                                     &new[5], &new[6], &new[7], &new[8]))
+                            "own", NULL};
+    PyObject *new[10] = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOOU", names, &new[0], &new[1], &new[2], &new[3], &new[4],
+                                     &new[5], &new[6], &new[7], &new[8], &new[9]))
         return NULL;
-    PyObject **slots[] = {&state.adopt, &state.discover, &state.idle,    &state.find,      &state.enter,
-                          &state.leave, &state.contain,  &state.disable, &state.uncompiled};
-    for (int i = 0; i < 9; i++)
+    PyObject **slots[] = {&state.adopt, &state.discover, &state.idle,    &state.find,       &state.enter,
+                          &state.leave, &state.contain,  &state.disable, &state.uncompiled, &state.own};
+    for (int i = 0; i < 10; i++)
         if (new[i])
             Py_XSETREF(*slots[i], Py_NewRef(new[i]));
     Py_RETURN_NONE;
@@ -1105,6 +1025,8 @@ static PyMethodDef methods[] = {
     {"generation", generation, METH_NOARGS, NULL},
     {"insert", insert, METH_VARARGS, NULL},
     {"remove", remove_, METH_VARARGS, NULL},
+    {"begin_section", begin_section, METH_VARARGS, NULL},
+    {"close_section", close_section_, METH_VARARGS, NULL},
     {"move", move, METH_VARARGS, NULL},
     {"tell", tell, METH_VARARGS, NULL},
     {"add", add, METH_VARARGS, NULL},

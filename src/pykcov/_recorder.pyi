@@ -16,30 +16,37 @@ class Task:
     @property
     def serial(self) -> int: ...
     def bind(self, end: Callable[[weakref.ref[contextvars.Context]], object], /) -> None: ...
-    def attach(self, sink: Sink, /) -> None: ...
-    def detach(self, sink: Sink, /) -> bool: ...
+    def attach(
+        self,
+        sink: Sink,
+        scope: int,
+        branch: bool,
+        on_full: Callable[[], object] | None,
+        kernel: bool,
+        /,
+    ) -> None:
+        """Let events go to a sink that is in no task.
+
+        Only those of units that have the ``scope`` bit, branch arms only with ``branch``; with ``kernel`` also what
+        the kernel records. What does not fit adds to the sink's ``lost[0]``, unless ``on_full()`` makes room.
+        """
+
+    def detach(self, sink: Sink, turn: int, /) -> bool:
+        """Take a sink out of the task; return False if it is not in it, or that turn is over."""
 
 @final
 class Sink:
     """Where a task's events go: ``area[0]`` counts the records behind it, at most ``capacity``.
 
-    What does not fit adds to ``lost[0]``, unless ``on_full()`` makes room. Only events of units that have
-    the ``scope`` bit are recorded, and branch arms only with ``branch``. With a ``scope`` of 0 it rests. With a table
-    of ``operands`` it takes comparisons, four words each; without, PCs: with ``kernel`` also what the kernel records.
+    With a table of ``operands`` it takes comparisons, four words each; without, PCs. With a ``scope`` of 0 it rests.
     """
 
     scope: int
-    def __new__(
-        cls,
-        area: Buffer,
-        capacity: int,
-        lost: Buffer,
-        scope: int,
-        branch: bool = False,
-        on_full: Callable[[], object] | None = None,
-        operands: Buffer = ...,
-        kernel: bool = False,
-    ) -> Self: ...
+    @property
+    def turn(self) -> int:
+        """Moves when it is detached: who has had it before takes it out of no other task."""
+
+    def __new__(cls, area: Buffer, capacity: int, lost: Buffer, operands: Buffer = ...) -> Self: ...
     def move_on(self, area: Buffer, lost: Buffer, operands: Buffer = ..., /) -> None:
         """Record into another area from now on, of at least the same capacity."""
 
@@ -221,10 +228,11 @@ def install(
     idle: Callable[[], object] = ...,
     find: Callable[[object], int | None] = ...,
     enter: Callable[[int, int], object] = ...,
-    leave: Callable[[list[Any], int], bool] = ...,
+    leave: Callable[[list[Any], bool], bool] = ...,
     contain: Callable[[BaseException], bool] = ...,
     disable: object = ...,
     uncompiled: Callable[[object], object] = ...,
+    own: str = ...,
 ) -> None:
     """Set what C calls back."""
 
@@ -283,17 +291,30 @@ def insert(handles: tuple[int, ...], key: int, /) -> int | None:
     """Register all handles, or none and return the first that is taken."""
 
 def remove(handles: tuple[int, ...], key: int, /) -> None: ...
+def begin_section(
+    head: Buffer, key: int, handle: int, task: int, name: bytes | None, after: int, began: int, /
+) -> None:
+    """Say in the header of an empty area whose section's it is: of the session ``key``.
+
+    ``name`` is the thread's, None if nobody wants to know in which thread and ``task`` it was. ``after`` is the number
+    of the area that the section has filled before, and ``began`` when it began, 0 for none and now.
+    """
+
+def close_section(to: Buffer, to_head: Buffer, to_records: Buffer, /) -> None:
+    """Let the section record count that was opened last, if words have come since; also for one who was killed."""
+
 def move(
     to: Buffer,
-    capacity: int,
+    to_head: Buffer,
+    to_records: Buffer,
     source: Buffer,
     head: Buffer,
     key: int,
     to_operands: Buffer = ...,
     source_operands: Buffer = ...,
     /,
-) -> tuple[int, int]:
-    """Append the records of an area that are not moved yet to another; return (moved, left over).
+) -> int:
+    """Append the records of an area that are not moved yet to another, with a section record; return how many are left.
 
     ``head`` is the header of ``source``, which says how many are moved and whose they are: nothing is moved if
     that is not ``key``. ``capacity`` is what ``to`` can hold, in records. With tables of operands they are

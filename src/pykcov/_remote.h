@@ -108,6 +108,14 @@ static PyObject *remote_enter(RemoteObject *r, PyObject *Py_UNUSED(arg))
     return Py_NewRef(r);
 }
 
+static PyObject *leave(RemoteObject *r)
+{
+    PyObject *args[] = {r->sections, PyBool_FromLong(r->idle)};
+    PyObject *left = PyObject_Vectorcall(state.leave, args, 2, NULL);
+    Py_DECREF(args[1]);
+    return left;
+}
+
 static PyObject *remote_exit(RemoteObject *r, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
     if (!r->sections || PyList_GET_SIZE(r->sections) == 0) {
@@ -116,13 +124,13 @@ static PyObject *remote_exit(RemoteObject *r, PyObject *const *Py_UNUSED(args), 
     }
     Py_ssize_t had = PyList_GET_SIZE(r->sections);
     hush();
-    PyObject *left = PyObject_CallFunction(state.leave, "On", r->sections, r->idle);
+    PyObject *left = leave(r);
     if (!left && !contained()) {
         /* A signal handler raised. If that was before anything was done, the section would stay open. */
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
         if (PyList_GET_SIZE(r->sections) == had)
-            Py_XDECREF(PyObject_CallFunction(state.leave, "On", r->sections, r->idle));
+            Py_XDECREF(leave(r));
         unhush();
         PyErr_Restore(type, value, traceback);
         return NULL;

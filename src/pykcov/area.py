@@ -8,6 +8,8 @@ filling it.
 
 from __future__ import annotations
 
+from . import abi
+from ._recorder import Sink
 from .abi import TRACE_CMP, TRACE_PC
 from .namespace import this_process, words_of
 
@@ -25,7 +27,7 @@ _META = 1024  # byte of the header where the description begins
 
 
 class Head:
-    """Words of an area's header. 8, 10, 13 and 14 are known to _recorder.c by number."""
+    """Words of an area's header. _areas.h knows those that move with a section."""
 
     MAGIC = 0
     BYTES = 1  # of the header itself: where the words begin
@@ -72,8 +74,8 @@ class Area:
     """
 
     __slots__ = (
-        "_map", "_operands", "head", "lost", "mapped_words", "name", "namespace", "record_room", "records", "size",
-        "words",
+        "_map", "_operands", "head", "lost", "mapped_words", "name", "namespace", "record_room", "records", "sink",
+        "size", "words",
     )  # fmt: skip
 
     def __init__(self, namespace: Namespace, name: str, *, at_least: int = _PAGE) -> None:
@@ -112,6 +114,10 @@ class Area:
         self = cls.__new__(cls)
         self._bind(namespace, name, made)
         return self
+
+    def make_sink(self, mode: int) -> None:
+        """Let tasks record into the area, one after the other: ``sink`` is for that."""
+        self.sink = Sink(self.words, abi.capacity(self.size, mode), self.lost, self.operands)
 
     def _bind(self, namespace: Namespace, name: str, mapped: Any) -> None:
         self.namespace = namespace
@@ -221,18 +227,21 @@ class Pool:
         self._numbers = iter(range(1, 1 << 40))  # itertools.count(), which is 20 types
         self._process = this_process()
 
-    def get(self, size: int, mode: int) -> Area:
-        """Return an empty area of ``size`` words. Raises KcovError ENOMEM."""
+    def get(self, kind: tuple[int, int]) -> Area:
+        """Return an empty area with a sink, of a ``kind``: size in words, and mode. Raises KcovError ENOMEM."""
         try:
-            area = self._free[size, mode].pop()
+            area = self._free[kind].pop()
             self._waiting -= area.mapped_words
             return area
         except (KeyError, IndexError):
             pass
+        size, mode = kind
         name = str(FileName(*self._process, next(self._numbers)))
-        return Area.create(self._namespace, name, size, mode=mode)
+        area = Area.create(self._namespace, name, size, mode=mode)
+        area.make_sink(mode)
+        return area
 
-    def put(self, area: Area) -> None:
+    def put(self, kind: tuple[int, int], area: Area) -> None:
         """Take an area back."""
         words = area.mapped_words
         if self._waiting + words > self.KEEP:
@@ -240,7 +249,7 @@ class Pool:
             return
         area.words[0] = 0
         self._waiting += words
-        self._free.setdefault((area.size, area.head[Head.MODE]), []).append(area)
+        self._free.setdefault(kind, []).append(area)
 
     def park(self, area: Area) -> None:
         """Give an area away, to the session whose section has filled it."""

@@ -19,7 +19,7 @@ from . import abi, device, probes, task
 from .abi import TRACE_CMP, TRACE_PC
 from .area import Area, Head
 from .errors import KcovError
-from .reading import make_trace, read_records
+from .reading import copy_records, make_trace, read_records
 from .remote import Section, enter
 from .scope import Scope
 from .spool import Spool
@@ -82,7 +82,8 @@ class collect:
         self._section: Section | None = None
         self._token: task.Token | None = None
         self._trace: Trace | None = None
-        self._records: list[SectionRecord] = []
+        self._records: list[tuple[bytes, int]] = []  # read_records() reads them
+        self._behind: list[SectionRecord] = []  # of what comes behind all others
         self._recorded = 0
         self._spool = Spool()
         self._lost = 0  # of the background's
@@ -173,11 +174,11 @@ class collect:
         table = area.operands if self._mode == TRACE_CMP else None
         operands = area.read_operands() if table else b""
         taken_out = table[1] + len(operands) if table else 0
-        records = read_records(area, self._recorded)
+        records = copy_records(area), self._recorded
         recorded = self._recorded + count
         # From here on nothing is called: a signal handler that raises in between would leave records twice, or lost.
         spool.parts += [(data, operands)]
-        self._records += records
+        self._records += [records]
         self._recorded = recorded
         words[0] = 0
         area.head[Head.RECORDED] = 0
@@ -195,7 +196,7 @@ class collect:
             start, self._recorded = self._recorded, self._recorded + len(pcs)
             self._spool.parts += [(array("Q", pcs).tobytes(), b"")]
             began, now = found.began_ns, time.monotonic_ns()
-            self._records.append(
+            self._behind.append(
                 SectionRecord(found.handle, 0, 0, "kernel", 0, start, self._recorded, began, now)
             )
 
@@ -203,10 +204,11 @@ class collect:
         with opened._get_lock():
             self._drain()
             words, operands = self._spool.read()
+            sections = [record for part in self._records for record in read_records(*part)]
         return make_trace(
             self._mode,
             array("Q", words),
-            tuple(self._records),
+            (*sections, *self._behind),
             opened.dropped + self._lost,
             operands,
             kernel=self._kernel,

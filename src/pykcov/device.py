@@ -189,20 +189,18 @@ class Device(Closing):
                 raise _busy(call, "local", owner.local)
             new_mode = _get_mode(call, mode)
             area = self._prepare_area(mode)
+            scope = probes.bit(self._scope, branch=self._branch, mode=mode)
             self._sink = _recorder.Sink(
                 area.words,
                 abi.capacity(area.size, mode),
                 self._slot[Word.DROPPED :],
-                probes.bit(self._scope, branch=self._branch, mode=mode),
-                self._branch,
-                None,
                 area.operands if mode == TRACE_CMP else area.operands[:0],
             )
             self._slot[Word.MODE] = new_mode
             self._set_owner(owner)
         owner.local = self
         owner.own()
-        owner.attach(self._sink)
+        owner.attach(self._sink, scope, self._branch, None, False)
         probes.arm(mode, self._scope)
 
     @quietly
@@ -478,7 +476,7 @@ class Device(Closing):
             if session is not None:
                 gather(session, live=False)
             if self._sink is not None and owner is not None:
-                owner.detach(self._sink)
+                owner.detach(self._sink, self._sink.turn)
                 self._sink = None
             self._reset()
         if owner is not None:

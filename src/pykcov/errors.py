@@ -30,6 +30,7 @@ class KcovWarning(RuntimeWarning):
     """
 
 
+_DEBUG = 10  # logging's
 _HERE = os.path.dirname(__file__) + os.sep
 
 
@@ -82,8 +83,11 @@ class _Log:
 
     def debug(self, text: str, *args: object) -> None:
         """Say something at level DEBUG."""
-        if self._logger is not None or ("logging" in sys.modules and self._find()):
-            self._logger.debug(text, *args, stacklevel=2)  # type: ignore[union-attr]
+        logger = self._logger
+        if logger is None and "logging" in sys.modules and self._find():
+            logger = self._logger
+        if logger is not None and logger.isEnabledFor(_DEBUG):
+            logger.debug(text, *args, stacklevel=2)
 
     def warning(self, text: str, *args: object) -> None:
         """Say something that is shown if nobody says otherwise."""
@@ -105,4 +109,4 @@ class _Log:
 
 
 log = _Log()
-_recorder.install(contain=contain)
+_recorder.install(contain=contain, own=_HERE)

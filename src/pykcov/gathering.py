@@ -23,7 +23,7 @@ def gather(session: Session, *, live: bool) -> None:
     with session.lock:
         if not (session.is_own and session.slot[Word.JOINED]):
             return
-        session.close_record()
+        session.close_section()
         found = [file for name in _names(session) if (file := FileName.parse(name))]
         # What a section has parked comes before what it has now.
         for file in sorted(found, key=lambda f: (not f.key, f.number)):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from . import _recorder, abi, codemap, probes
 from .abi import TRACE_CMP, TRACE_PC
@@ -12,7 +13,9 @@ from .comparisons import Comparisons
 from .symbolize import places
 from .trace import SectionRecord, Trace
 
-__all__ = ["make_trace", "read_area", "read_records"]
+__all__ = ["copy_records", "make_trace", "read_area", "read_records"]
+
+_RECORD = struct.Struct("=8Q64s")
 
 
 def read_area(area: Area, dropped: int) -> Trace:
@@ -21,23 +24,23 @@ def read_area(area: Area, dropped: int) -> Trace:
     count = min(area.words[0], abi.capacity(area.size, mode))
     words = array("Q", bytes(area.words[1 : count * abi.RECORD_WORDS[mode] + 1]))
     operands, base = (area.read_operands(), area.operands_base()) if mode == TRACE_CMP else (b"", 0)
-    return make_trace(mode, words, read_records(area), dropped, operands, base)
+    sections = [*read_records(copy_records(area))]
+    return make_trace(mode, words, sections, dropped, operands, base)
 
 
-def read_records(area: Area, offset: int = 0) -> list[SectionRecord]:
-    """Return the section records of a device's area, their positions moved by ``offset`` words."""
-    records = []
+def copy_records(area: Area) -> bytes:
+    """Return the section records of a device's area, as they are there."""
     count = min(area.head[Head.RECORDED], area.record_room)
-    for at in range(0, RECORD_WORDS * count, RECORD_WORDS):
-        words = area.records[at : at + RECORD_WORDS]
-        handle, pid, tid, number, start, end, began, ended = words[:8]
-        thread = bytes(words[8:]).rstrip(b"\0").decode(errors="replace")
-        records.append(
-            SectionRecord(
-                handle, pid, tid, thread, number, start + offset, end + offset, began, ended
-            )
+    return bytes(area.records[: RECORD_WORDS * count])
+
+
+def read_records(copied: bytes, offset: int = 0) -> Iterator[SectionRecord]:
+    """Yield the section records of a copy, their positions moved by ``offset`` words."""
+    for handle, pid, tid, number, start, end, began, ended, name in _RECORD.iter_unpack(copied):
+        thread = name.rstrip(b"\0").decode(errors="replace")
+        yield SectionRecord(
+            handle, pid, tid, thread, number, start + offset, end + offset, began, ended
         )
-    return records
 
 
 def make_trace(

@@ -8,15 +8,14 @@ sink in the task, so an event goes to all of them; two sections of one device in
 from __future__ import annotations
 
 import sys
-import time
-from _thread import get_native_id
 from errno import ETIMEDOUT, EUCLEAN
 
-from . import _recorder, abi, area, namespace, probes, registry, task
+from . import _recorder, abi, namespace, probes, registry, task
 from ._recorder import remote
 from .area import Area, FileName, Head, Pool
 from .errors import KcovError, contain, log, warn
 from .late import load
+from .probes import scopes
 from .registry import Mode, Word
 from .scope import Scope
 from .task import CommonHandle, Task, quiet
@@ -38,8 +37,9 @@ class Session:
     """What this process knows of one session of one device: where a section's words go."""
 
     __slots__ = (
-        "area", "area_size", "branch", "capacity", "drain", "drained", "dropped", "exclusive", "is_own", "kernel",
-        "key", "listener", "lock", "mode", "pool", "registry", "scope", "sections", "sequence", "slot", "slot_number",
+        "area", "bit", "branch", "drain", "drained", "dropped", "exclusive", "is_own", "kernel", "key", "kind",
+        "listener", "lock", "mode", "pool", "registry", "scope", "scopes", "sections", "sequence", "slot",
+        "slot_number",
     )  # fmt: skip
 
     def __init__(
@@ -60,12 +60,13 @@ class Session:
         self.lock: Lock = self.registry.namespace.device_lock(self.slot_number)
         self.dropped = self.slot[Word.DROPPED :]
         self.area = device_area
-        self.area_size = self.slot[Word.REMOTE_SIZE]
-        self.mode = abi.TRACE_CMP if self.slot[Word.MODE] == Mode.TRACE_CMP else abi.TRACE_PC
+        self.mode = mode = abi.TRACE_CMP if self.slot[Word.MODE] == Mode.TRACE_CMP else abi.TRACE_PC
+        size = self.slot[Word.REMOTE_SIZE]
         if drain is not None and not kernel:  # a system call has many PCs
-            self.area_size = min(self.area_size, _DRAINED * abi.RECORD_WORDS[self.mode])
-        self.capacity = abi.capacity(self.area_size, self.mode)  # records in a section's area
+            size = min(size, _DRAINED * abi.RECORD_WORDS[mode])
+        self.kind = (size, mode)  # of the areas that its sections record into
         self.scope = scope
+        self.bit, self.scopes = 0, -1  # the scope's bit, of that version of the scopes in use
         self.branch = branch
         self.kernel = kernel
         self.is_own = is_own  # this process enabled the device
@@ -89,6 +90,13 @@ class Session:
             and not any(map(self.scope.contains, ("<string>", "<stdin>")))
         )
 
+    def get_bit(self) -> int:
+        """Return the bit of the scope in this process's units and sinks. Raises what probes.bit() does."""
+        if self.scopes != scopes.version:  # to look for a Scope takes longer
+            self.bit = probes.bit(self.scope, branch=self.branch, mode=self.mode)
+            self.scopes = scopes.version
+        return self.bit
+
     def is_over(self) -> bool:
         """Tell whether the device has been disabled, or is not collecting remotely."""
         slot = self.slot
@@ -96,7 +104,8 @@ class Session:
 
     def is_deserted(self) -> bool:
         """Tell whether the process that listens has died; then what it had is given back."""
-        if not self.listener or self.registry.namespace.is_held(self.listener):
+        listener = self.listener
+        if not listener or self.registry.namespace.is_held(listener):
             return False
         self.registry.reap(self.slot_number)
         return True
@@ -108,9 +117,8 @@ class Session:
         words for this one's. Returns whether that was all; what does not fit and cannot be parked either is counted
         as dropped. Raises KcovError ETIMEDOUT if somebody keeps the device's lock.
         """
-        head, to = source.head, self.area.words
-        capacity = abi.capacity(len(to), self.mode)
-        tables = (self.area.operands, source.operands) if self.mode == abi.TRACE_CMP else ()
+        head, area = source.head, self.area
+        tables = (area.operands, source.operands) if self.mode == abi.TRACE_CMP else ()
         with self.lock:
             # KCOV_DISABLE could have been called between start and stop.
             if self.is_over():
@@ -118,16 +126,14 @@ class Session:
                 if ends:
                     head[Head.DEVICE] = 0
                 return True
-            self.close_record()
-            if self.drain is not None and self.area.head[Head.RECORDED] >= self.area.record_room:
+            # The record of a section that was killed may take room, too.
+            if self.drain is not None and area.head[Head.RECORDED] + 1 >= area.record_room:
                 self.drain()
             while True:
-                start = to[0]
-                # Before: who is killed in the middle leaves no words that are nobody's.
-                self._open_record(head, start)
-                moved, left = _recorder.move(to, capacity, source.words, head, self.key, *tables)
-                self.close_record()
-                if not left or self.drain is None or not start + moved:
+                left = _recorder.move(
+                    area.words, area.head, area.records, source.words, head, self.key, *tables
+                )
+                if not left or self.drain is None or not area.words[0]:
                     break
                 self.drain()
             if left and self.drained and self.drain is None:
@@ -137,35 +143,10 @@ class Session:
                 head[Head.DEVICE] = 0
             return True
 
-    def _open_record(self, source: memoryview, start: int) -> None:
-        """Write the section record of what is about to be moved, behind those that count."""
-        number = self.area.head[Head.RECORDED]
-        if number >= self.area.record_room:
-            return
-        at = number * area.RECORD_WORDS
-        record = self.area.records[at : at + area.RECORD_WORDS]
-        for i, value in enumerate(
-            (source[Head.HANDLE], source[Head.PID], source[Head.TID], source[Head.TASK], start)
-        ):
-            record[i] = value
-        record[6] = source[Head.BEGAN]
-        record[8:] = source[Head.THREAD : Head.THREAD + 8]
-        self.area.head[Head.OPEN] = number + 1
-
-    def close_record(self) -> None:
-        """Let the record count that was opened last, if words have come since; also for one who was killed."""
-        head = self.area.head
-        number = head[Head.RECORDED]
-        if number >= self.area.record_room or head[Head.OPEN] != number + 1:
-            return
-        at = number * area.RECORD_WORDS
-        record = self.area.records[at : at + area.RECORD_WORDS]
-        count = self.area.words[0]
-        if record[4] < count <= len(self.area.words):
-            record[5] = count
-            record[7] = time.monotonic_ns()
-            head[Head.RECORDED] = number + 1
-        head[Head.OPEN] = 0
+    def close_section(self) -> None:
+        """Let the section record count that was opened last, if words have come since; also for one who was killed."""
+        area = self.area
+        _recorder.close_section(area.words, area.head, area.records)
 
 
 class Section:
@@ -173,7 +154,7 @@ class Section:
 
     __slots__ = (
         "area", "depth", "handle", "has_parked", "implicit", "is_settled", "kernel", "process", "scope_bit",
-        "session", "sink", "task",
+        "session", "sink", "task", "turn",
     )  # fmt: skip
 
     def __init__(self, session: Session, handle: int, owner: Task, *, implicit: bool) -> None:
@@ -185,28 +166,20 @@ class Section:
         self.has_parked = False
         self.is_settled = False
         self.process = _process
-        self.scope_bit = probes.bit(session.scope, branch=session.branch, mode=session.mode)
-        self.area = session.pool.get(session.area_size, session.mode)
-        self._begin(self.area.head)
-        self.sink = _recorder.Sink(
-            self.area.words,
-            session.capacity,
-            self.area.lost,
-            self.scope_bit,
-            session.branch,
-            self.make_room if session.drained else None,
-            self.area.operands,
-            session.kernel,
-        )
+        self.scope_bit = bit = session.get_bit()
+        self.area = area = session.pool.get(session.kind)
+        self.sink = area.sink
+        self.turn = area.sink.turn  # before: a signal handler may raise as soon as it is attached
+        self._begin(area)
         self.kernel: Thread | None = None
-        owner.sections.append(self)
-        owner.own()
+        owner.begin(self)
         session.sections[self] = None
-        if session.exclusive:
-            self._take_turns()
         if session.kernel:
             self.kernel = load("pykcov.linux.threads").enter(self)
-        owner.attach(self.sink)
+        room = self.make_room if session.drained else None
+        owner.attach(self.sink, bit, session.branch, room, session.kernel)
+        if session.exclusive:
+            self._take_turns()
         probes.arm(session.mode, session.scope, follow=implicit)
 
     def _take_turns(self) -> None:
@@ -217,24 +190,25 @@ class Section:
                 section.sink.scope = section.scope_bit if inner else 0
                 inner = False
 
-    def _begin(self, head: memoryview, before: Area | None = None) -> None:
-        """Say whose section an area is: other processes look at it, so the key comes last."""
-        head[Head.LOST] = head[Head.TOLD] = head[Head.MOVED] = head[Head.MOVING] = 0
-        head[Head.HANDLE] = self.handle
-        file = FileName.parse(before.name) if before is not None else None
-        head[Head.AFTER] = file.number if file is not None else 0
-        if self.session.area.record_room:
-            head[Head.TID] = get_native_id()
-            head[Head.TASK] = self.task.serial
-            head[Head.BEGAN] = time.monotonic_ns() if before is None else before.head[Head.BEGAN]
-            name = _thread_name().encode()[:63].ljust(64, b"\0")
-            head[Head.THREAD : Head.THREAD + 8] = memoryview(name).cast("Q")
-        head[Head.DEVICE] = self.session.key
+    def _begin(self, area: Area, before: Area | None = None) -> None:
+        """Say whose section an area is; ``before`` it, this one has filled another."""
+        session, after, began = self.session, 0, 0
+        if before is not None:
+            file = FileName.parse(before.name)
+            after, began = file.number if file is not None else 0, before.head[Head.BEGAN]
+        name = _thread_name() if session.area.record_room else None
+        _recorder.begin_section(
+            area.head, session.key, self.handle, self.task.serial, name, after, began
+        )
+
+    def is_empty(self) -> bool:
+        """Tell whether there is nothing to move into the device."""
+        area = self.area
+        return not area.words[0] and area.head[Head.LOST] == area.head[Head.TOLD]
 
     def flush(self, *, ends: bool = False) -> bool:
         """Move what was recorded so far into the device; return whether that was all. The section goes on."""
-        head = self.area.head
-        if not self.area.words[0] and head[Head.LOST] == head[Head.TOLD]:
+        if self.is_empty():
             return True
         # In order: what was recorded later must not come before what waits.
         return not self.has_parked and self.session.take(self.area, ends=ends)
@@ -248,10 +222,11 @@ class Section:
                     if self.depth > 0 and self.session.take(self.area):
                         self.area.words[0] = self.area.head[Head.MOVED] = 0
             elif not self.session.is_over():
-                fresh = self.session.pool.get(self.session.area_size, self.session.mode)
-                self._begin(fresh.head, self.area)
+                fresh = self.session.pool.get(self.session.kind)
+                self._begin(fresh, self.area)
                 self._park()
                 self.area = fresh
+                fresh.sink = self.sink
                 self.sink.move_on(fresh.words, fresh.lost, fresh.operands)
         except (KcovError, OSError) as error:  # what follows is counted as dropped
             log.debug("section of %#x is full: %s", self.handle, error)
@@ -279,7 +254,7 @@ class Section:
         if self.process != _process:
             return
         try:
-            if self.task.detach(self.sink):
+            if self.task.detach(self.sink, self.turn):
                 self.depth = 0  # make_room() may be waiting for the lock in another thread
                 self._settle()
         except BaseException:
@@ -288,34 +263,33 @@ class Section:
 
     def abandon(self) -> None:
         """End a section whose beginning was broken off."""
-        self.task.detach(self.sink)
+        self.task.detach(self.sink, self.turn)
         self._settle()
 
     def _settle(self) -> None:
         """Hand over what was recorded, and give everything back. A signal handler may have broken it off."""
         if self.is_settled:
             return
-        if self in self.task.sections:
-            self.task.sections.remove(self)
-        if self.session.exclusive:
+        session = self.session
+        self.task.end(self)
+        if session.exclusive:
             self._take_turns()
-        self.task.release()
-        self.session.sections.pop(self, None)
+        session.sections.pop(self, None)
         if self.kernel is not None:
             self.kernel.leave(self)
         head = self.area.head
         try:
-            if not self._hand_over():
+            if not (self.is_empty() or self._hand_over()):
                 self._park()
                 self.is_settled = True
                 return
         except (KcovError, OSError) as error:
             lost = self.area.words[0] - head[Head.MOVED] + head[Head.LOST] - head[Head.TOLD]
-            _recorder.add(self.session.dropped, lost)
+            _recorder.add(session.dropped, lost)
             warn(f"remote_stop: {lost} events of a section are dropped: {error}")
         head[Head.DEVICE] = 0
         self.is_settled = True
-        self.session.pool.put(self.area)
+        session.pool.put(session.kind, self.area)
 
     def _hand_over(self) -> bool:
         try:
@@ -327,11 +301,11 @@ class Section:
             return False
 
 
-def _thread_name() -> str:
+def _thread_name() -> bytes:
     threading = sys.modules.get("threading")
     # A program that has not imported it has no other thread with a name.
     current = getattr(threading, "current_thread", None)
-    return "MainThread" if current is None else str(current().name)
+    return b"MainThread" if current is None else str(current().name).encode(errors="replace")
 
 
 _sessions: dict[int, Session] = {}
@@ -379,10 +353,7 @@ def _read_about(text: bytes) -> tuple[bool, bool, Scope]:
 
 
 def _join(key: int) -> Session | None:
-    """Return the session of that key, from the namespace's files; None if it is over."""
-    session = _sessions.get(key)
-    if session is not None:
-        return session
+    """Return a session that this process does not know yet, from the namespace's files; None if it is over."""
     for old in [k for k, s in list(_sessions.items()) if s.is_over() and not s.sections]:
         _sessions.pop(old, None)
     shared = registry.get()
@@ -402,16 +373,17 @@ def _join(key: int) -> Session | None:
     # Without the lock, which a stopped process may hold: if this is still the session, it was all the time.
     if session.is_over():
         return None
-    if not abi.MIN_SIZE <= session.area_size <= abi.MAX_SIZE:
-        raise shared.namespace.damaged("registry", f"areas of {session.area_size} words")
+    if not abi.MIN_SIZE <= session.kind[0] <= abi.MAX_SIZE:
+        raise shared.namespace.damaged("registry", f"areas of {session.kind[0]} words")
     return _sessions.setdefault(key, session)
 
 
 def enter(handle: int, key: int, *, implicit: bool = False) -> Section | None:
     """Open a section of the session ``key`` in the current task; None if it is over. Never raises."""
-    handle = int.__index__(handle)
+    if type(handle) is not int:
+        handle = int.__index__(handle)
     try:
-        session = _join(key)
+        session = _sessions.get(key) or _join(key)
         if session is None or session.is_over() or session.is_deserted():
             return None
         owner = task.current()
@@ -432,11 +404,11 @@ def enter(handle: int, key: int, *, implicit: bool = False) -> Section | None:
         return None
 
 
-def _leave(sections: list[Section], idle: int) -> bool:
+def _leave(sections: list[Section], is_idle: bool) -> bool:
     """End the section that a ``with remote(h)`` block of the current task opened.
 
-    ``sections`` are those that the context manager has open, in any task, and ``idle`` counts its entries
-    while nobody listened. Returns whether this is the end of one of those.
+    ``sections`` are those that the context manager has open, in any task, and ``is_idle`` tells whether it was also
+    entered while nobody listened. Returns whether this is the end of one of those.
     """
     owner = _recorder.current_task()
     for i in range(len(sections) - 1, -1, -1):
@@ -444,7 +416,7 @@ def _leave(sections: list[Section], idle: int) -> bool:
             sections[i].leave()
             del sections[i]
             return False
-    if idle:
+    if is_idle:
         return True
     warn("remote: the block ends in another task than it began in; its section ends here")
     sections[-1].leave()
@@ -497,7 +469,7 @@ def adopt() -> None:
 def _follow() -> None:
     """Collect the new current task for every collect() that caused it."""
     # From the outermost on: of exclusive ones the innermost is to record.
-    for found in reversed([*task.chain(task.inherited())]):
+    for found in task.chain(task.inherited()):
         if found.follow:
             enter(found.handle, found.device, implicit=True)
 
@@ -505,8 +477,7 @@ def _follow() -> None:
 def enter_all(found: _recorder.Inherited | None) -> Sequence[Section]:
     """Open a section for each common handle in force that came with a piece of work."""
     with quiet:
-        every = reversed([*task.chain(found)])
-        opened = (enter(i.handle, i.device, implicit=True) for i in every)
+        opened = (enter(i.handle, i.device, implicit=True) for i in task.chain(found))
         return [section for section in opened if section is not None]
 
 

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import contextvars
     import weakref
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any, TypeAlias, TypeVar
 
     from .device import Device
@@ -72,8 +72,20 @@ class Task(_recorder.Task):
         self.starts: list[Section | None] = []
 
     def own(self) -> None:
-        """Keep this task findable until it owns nothing: its end has to be seen."""
+        """Keep this task alive until it owns nothing: its end has to be seen."""
         _owners[self.serial] = self
+
+    def begin(self, section: Section) -> None:
+        """Own a section."""
+        self.sections.append(section)
+        _owners[self.serial] = self
+
+    def end(self, section: Section) -> None:
+        """Own a section no more."""
+        if section in self.sections:
+            self.sections.remove(section)
+        if not (self.sections or self.local or self.remote):
+            _owners.pop(self.serial, None)
 
     def release(self) -> None:
         """Forget the task if it owns nothing any more."""
@@ -83,7 +95,8 @@ class Task(_recorder.Task):
     def _end(self, _owner: weakref.ref[contextvars.Context]) -> None:
         """Its context is gone, or the thread whose base context it was (kcov_task_exit)."""
         # A forked child frees the other threads' contexts before its hooks run: their sections are the parent's.
-        if os.getpid() != _pid:
+        # And who ends after the process has left the namespace has nothing any more.
+        if os.getpid() != _pid or namespace.current() is None:
             return
         _owners.pop(self.serial, None)
         with quiet:
@@ -122,12 +135,15 @@ def inherited() -> _recorder.Inherited | None:
     return found
 
 
-def chain(found: _recorder.Inherited | None) -> Iterator[_recorder.Inherited]:
-    """Yield ``found`` and all that is outside of it, those in force."""
+def chain(found: _recorder.Inherited | None) -> list[_recorder.Inherited]:
+    """Return ``found`` and all that is outside of it, those in force, from the outermost on."""
+    every = []
     while found is not None:
         if found.live:
-            yield found
+            every.append(found)
         found = found.outer
+    every.reverse()
+    return every
 
 
 def inherit(found: _recorder.Inherited | None) -> Token:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import pykcov
+from integration.commands import run, write
 from pykcov import _recorder
 from pykcov.probes.source import analyse
 from pykcov.remote import Section
@@ -264,3 +265,50 @@ def test_sections_that_have_ended_are_forgotten() -> None:
         with pykcov.collect():
             threading.Thread(target=str).start()
     assert sections() <= before + 1
+
+
+def test_a_section_that_its_collection_has_ended_does_not_end_another_ones() -> None:
+    """Areas and their sinks are used again, and a block ends after its section may have been ended."""
+    elsewhere, there = contextvars.Context(), contextvars.Context()
+    first, second = pykcov.remote(7), pykcov.remote(8)
+    with pykcov.collect(handles=7):
+        elsewhere.run(first.__enter__)
+        # The next block takes this one's area, and leaves the other.
+        there.run(pykcov.remote(7).__enter__)
+    with pykcov.collect(handles=8, include=[__file__]) as collection:
+        elsewhere.run(second.__enter__)
+        elsewhere.run(first.__exit__, None, None, None)
+        elsewhere.run(mine)
+        elsewhere.run(second.__exit__, None, None, None)
+    assert "mine" in steps(collection.trace)
+
+
+_A_DAEMON_THREAD_COLLECTS = """
+import threading, pykcov
+device = pykcov.open()
+device.init_trace(64)
+begun, never = threading.Event(), threading.Event()
+def collect():
+    {begin}
+    begun.set()
+    never.wait()
+threading.Thread(target=collect, daemon=True).start()
+begun.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "device.enable()",
+        "device.remote_enable(area_size=64, handles=[5])",
+        "device.remote_enable(area_size=64, handles=[5]); pykcov.remote_start(5)",
+    ],
+)
+def test_a_program_that_ends_while_a_daemon_thread_collects_ends_quietly(
+    tmp_path: Path, begin: str
+) -> None:
+    """The thread's task ended when the namespace was left already, and told of a bad file descriptor."""
+    write(tmp_path, "main.py", _A_DAEMON_THREAD_COLLECTS.replace("{begin}", begin))
+    ended = run([sys.executable, "main.py"], tmp_path)
+    assert (ended.stdout, ended.stderr) == ("", "")

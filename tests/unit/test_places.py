@@ -235,7 +235,7 @@ def test_what_is_no_python_has_no_source(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.py")
     for name in ("page.html", "broken.py", "binary.py", "null.py", "pipe.py", "missing.py", ""):
         assert places.read_source(str(tmp_path / name)) is None, name
-    assert places.read_source("<string>") is None
+    assert places.read_source("<nowhere>") is None
     assert places.read_source("nul\0l.py") is None
 
 

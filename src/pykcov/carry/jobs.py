@@ -20,7 +20,7 @@ __all__ = ["Begin", "carry", "inherit_nothing", "parts", "working_for", "wrap"]
 
 def parts(found: _recorder.Inherited | None) -> Parts:
     """Return what another process needs to inherit the same."""
-    return tuple((i.handle, i.device, i.follow) for i in reversed([*task.chain(found)]))
+    return tuple((i.handle, i.device, i.follow) for i in task.chain(found))
 
 
 def carry(found: _recorder.Inherited, function: Callable[..., Any]) -> Callable[..., Any]:

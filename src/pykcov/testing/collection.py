@@ -61,12 +61,13 @@ class Collections:
 
         What else it inherits, of a collect() that a test or who started pytest has opened, stays.
         """
-        chain = [*task.chain(task.inherited())]
+        chain = task.chain(task.inherited())
         found = mine
-        for other in reversed([i for i in chain if i.device not in self._keys]):
-            found = _recorder.Inherited(other.handle, other.device, other.follow, found)
+        for other in chain:
+            if other.device not in self._keys:
+                found = _recorder.Inherited(other.handle, other.device, other.follow, found)
         task.inherit(found)
-        return next((i for i in chain if i.device in self._keys), None)
+        return next((i for i in reversed(chain) if i.device in self._keys), None)
 
     @quietly
     def close(self) -> None:
