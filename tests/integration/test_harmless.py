@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import signal
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -15,7 +15,8 @@ import pytest
 import pykcov
 from pykcov import probes, task
 
-remote: ModuleType = sys.modules["pykcov.remote"]
+# `pykcov.remote` is the context manager.
+remote: ModuleType = importlib.import_module("pykcov.remote")
 
 
 class Alarm(Exception):
@@ -34,6 +35,8 @@ def work(tmp_path: Path) -> ModuleType:
 def test_an_error_in_a_callback_is_a_warning(
     work: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pykcov.collect(source=[str(tmp_path)]):
+        pass  # what runs here already may be in a scope of another test's
     monkeypatch.setattr(probes.events, "_make_unit", None)
     with pytest.warns(pykcov.KcovWarning, match="an error of pykcov's.*NoneType"):
         with pykcov.collect(source=[str(tmp_path)]):
