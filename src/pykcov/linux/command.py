@@ -1,7 +1,8 @@
 """Any program under the kernel's kcov: fork, enable, exec. The program stays enabled, and does not notice.
 
 The area is the program's and ours. The kernel adds to it while we read, so it is only emptied while the
-program is stopped, which happens when it is half full.
+program is stopped. That happens when it is half full, and when so much has come at once that the program could fill
+it while we are at work on that.
 """
 
 from __future__ import annotations
@@ -99,11 +100,13 @@ class Command:
             poll = select.poll()
             poll.register(self._ended, select.POLLIN)
             while not poll.poll(_LOOK_EVERY * 1000):
-                yield self._read(live=True)
-                if self._words[0] > len(self._words) // 2:
+                count, size = self._words[0], len(self._words)
+                if count > size // 2 or count - self._seen > size // 16:
                     with self._stopped():
                         yield self._read()
                         self._words[0] = self._seen = 0
+                else:
+                    yield self._read(live=True)
             # Not reaped before: until then the number is the program's.
             yield self._read()
             self.status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
