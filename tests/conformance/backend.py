@@ -224,7 +224,7 @@ class ThreadTask:
 
     def __call__(self, command: Callable[[], T]) -> T:
         self._commands.put(command)
-        value, error = self._answers.get(timeout=60)
+        value, error = self._answers.get(timeout=marks.PATIENCE)
         if error is not None:
             raise error
         return value  # type: ignore[no-any-return]
@@ -288,12 +288,12 @@ def in_context(command: Callable[[], T]) -> T:
 def gone(thread: threading.Thread) -> None:
     """Wait until a thread has ended for the operating system too: join() may return before that."""
     native = thread.native_id
-    thread.join(60)
+    thread.join(marks.PATIENCE)
     assert not thread.is_alive(), "the thread does not end"
     eventually(lambda: not os.path.exists(f"/proc/self/task/{native}"), "the thread lives on")
 
 
-def in_child(command: Callable[[], T], timeout: float = 60) -> T:
+def in_child(command: Callable[[], T], timeout: float = marks.PATIENCE) -> T:
     """Run the command in a forked child; what it returns comes back as JSON."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -321,7 +321,9 @@ def in_child(command: Callable[[], T], timeout: float = 60) -> T:
     return reply["value"]  # type: ignore[no-any-return]
 
 
-def eventually(check: Callable[[], object], complaint: str, seconds: float = 10) -> None:
+def eventually(
+    check: Callable[[], object], complaint: str, seconds: float = marks.PATIENCE
+) -> None:
     """Wait until the check holds. The seconds only bound a failure; nothing is measured."""
     end = time.monotonic() + seconds
     naps = itertools.chain([0.0] * 50, itertools.repeat(0.001))  # mostly it is a matter of a yield

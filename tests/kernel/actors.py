@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from conformance.backend import ThreadTask
+from conformance.marks import PATIENCE
 
 Answers = list[str]
 Perform = Callable[..., Answers]
@@ -72,7 +73,7 @@ class Process:
         os.write(self._calls, json.dumps(call).encode() + b"\n")
         text = b""
         while not text.endswith(b"\n"):
-            ready, _, _ = select.select([self._answers], [], [], 60)
+            ready, _, _ = select.select([self._answers], [], [], PATIENCE)
             assert ready, "the process hangs"
             part = os.read(self._answers, 1 << 16)
             assert part, "the process has ended"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import pykcov
-from conformance.marks import DEVICE
+from conformance.marks import DEVICE, PATIENCE
 from kernel.names import system_call
 from kernel.usb import Bus
 from pykcov import inventory
@@ -275,7 +275,7 @@ def test_run_prints_and_saves_both_and_collects_a_worker_by_the_common_handle(
     )
     done = subprocess.run(
         [sys.executable, "-m", "pykcov", "run", "--kernel", "-o", "one.trace", "prog.py"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 7, done.stderr
     assert "prog.py" in done.stderr and "fs/read_write.c" in done.stderr
@@ -291,7 +291,7 @@ def test_run_has_the_kernels_work_behind_its_line_by_either_kind_of_probe(
 ) -> None:
     (tmp_path / "prog.py").write_text("import os\nos.getppid()\nx = 1\nos.getsid(x)\n")
     command = [sys.executable, "-m", "pykcov", "run", "--kernel", probes, "-q", "prog.py"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=PATIENCE)
     trace = pykcov.Trace.load(tmp_path / "pykcov.trace")
     names = {
         pc: str(place.line) if place.kind == "line" else symbol_of(pc)
@@ -320,7 +320,7 @@ def test_run_ends_as_the_program_does_and_passes_signals_on(tmp_path: Path) -> N
     assert (tmp_path / "pykcov.trace").exists()
     (tmp_path / "prog.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pykcov", "run", "--kernel", "-q", "prog.py"], cwd=tmp_path, check=False, timeout=60
+        [sys.executable, "-m", "pykcov", "run", "--kernel", "-q", "prog.py"], cwd=tmp_path, check=False, timeout=PATIENCE
     )  # fmt: skip
     assert done.returncode == -9
     inventory.clean()  # what the killed one has left

@@ -15,7 +15,7 @@ import pytest
 
 import pykcov
 from conformance import backend, work
-from conformance.marks import DEVICE
+from conformance.marks import DEVICE, PATIENCE
 from kernel.names import function
 from pykcov import abi, linux
 
@@ -184,7 +184,7 @@ print(device.closed)
     try:
         done = subprocess.run(
             [sys.executable, "-c", program, DEVICE, str(fd)],
-            pass_fds=[fd], capture_output=True, text=True, timeout=60, check=False,
+            pass_fds=[fd], capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
     finally:
         os.close(fd)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pykcov
 from conformance import backend
-from conformance.marks import DEVICE
+from conformance.marks import DEVICE, PATIENCE
 from kernel.names import function
 from kernel.usb import Bus
 
@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 def functions(*command: str) -> list[str]:
     """The functions of the PCs that an example prints."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=EXAMPLES, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *command], cwd=EXAMPLES, capture_output=True, text=True, timeout=PATIENCE, check=False
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     return [function(int(line.split()[0], 16)) for line in done.stdout.splitlines()]
@@ -45,7 +45,6 @@ def test_remote_prints_hub_event_of_the_bus_whose_handle_it_has_and_of_no_other(
         backend.eventually(
             lambda: "hub_event" in found or found.extend(functions("remote.py", DEVICE, handle)),
             "no section ended while the example waited",
-            60,
         )
 
 
@@ -66,5 +65,5 @@ def busy(bus: Bus) -> Iterator[list[int]]:
         yield cycles
     finally:
         stop.set()
-        thread.join(60)
+        thread.join(PATIENCE)
         assert not thread.is_alive(), "the bus hangs"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pykcov
-from conformance.marks import DEVICE
+from conformance.marks import DEVICE, PATIENCE
 from pykcov.linux import kallsyms
 from pykcov.linux.vmlinux import Vmlinux, checked
 
@@ -133,7 +133,7 @@ def test_a_function_has_the_name_that_kallsyms_has_and_its_line_is_in_it() -> No
 
 def test_the_local_example_prints_the_system_call_that_it_makes() -> None:
     done = subprocess.run(
-        [sys.executable, "local.py", DEVICE], cwd=EXAMPLES, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "local.py", DEVICE], cwd=EXAMPLES, capture_output=True, text=True, check=False, timeout=PATIENCE
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     functions = [line.split()[2].rstrip(",") for line in done.stdout.splitlines()]

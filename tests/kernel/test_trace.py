@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.marks import PATIENCE
 from kernel.names import system_call
 from kernel.usb import Bus
 
@@ -19,7 +20,12 @@ CALL = "import os; os.getsid(0); os.getppid()"
 
 def trace(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*TRACE, *arguments], capture_output=True, text=True, timeout=300, check=False, **options
+        [*TRACE, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        **options,
     )  # type: ignore[call-overload, no-any-return]
 
 
@@ -141,7 +147,7 @@ def test_an_area_that_was_full_is_told() -> None:
 def test_a_reader_that_goes_away_does_not_end_the_program(tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{' '.join(TRACE)} -- sh -c 'ls / >/dev/null; echo done > {tmp_path}/done' 2>&1 | head -1"],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert len(done.stdout.splitlines()) == 1
     assert (tmp_path / "done").exists()

@@ -39,11 +39,11 @@ class Bus:
     def plug(self) -> None:
         """Plug the gadget in, and wait until its interface is there."""
         (self._gadget / "UDC").write_text(self._controller)
-        eventually(self._plugged.exists, "nothing was plugged in", 30)
+        eventually(self._plugged.exists, "nothing was plugged in")
 
     def unplug(self) -> None:
         (self._gadget / "UDC").write_text("\n")
-        eventually(lambda: not self._plugged.exists(), "it is still plugged in", 30)
+        eventually(lambda: not self._plugged.exists(), "it is still plugged in")
 
     def cycle(self) -> None:
         """Plug in and unplug."""
