@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,27 @@ def test_a_second_start_takes_the_code_from_the_cache(here: Path) -> None:
     kept = ask(here, program, "-B")
     assert kept["compiled"] == 0
     assert ask(here, program, "-O")["compiled"] == 1, "another optimisation is another entry"
+
+
+def test_what_was_not_used_for_a_month_is_removed_from_the_cache(here: Path) -> None:
+    program = """
+        pykcov.instrument(include=["./mod.py", "./other.py"])
+        import {}
+        tell()
+        """
+    entries, old = here / "cache" / "pykcov" / "code", time.time() - 31 * 24 * 3600
+    ask(here, program.format("mod"))
+    (used,) = entries.iterdir()
+    os.utime(used, (old, old))
+    ask(here, program.format("mod"))
+    assert used.stat().st_mtime > old + 1, "it has been used"
+    unused = entries / ("0" * 32)
+    unused.write_bytes(b"")
+    os.utime(unused, (old, old))
+    write(here, "other.py", MOD)
+    ask(here, program.format("other"))
+    assert used.exists()
+    assert not unused.exists()
 
 
 def test_without_bytecode_files_nothing_is_kept(here: Path) -> None:

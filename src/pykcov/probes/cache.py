@@ -2,7 +2,7 @@
 
 An entry is a digest, and behind it whose it is and what was kept. It counts if it is whole, if it and its
 directory can be written by nobody else, and if the source, the Python and pykcov are what they were. Anything else is
-as if it were not there.
+as if it were not there. Entries that nobody has used for a month are removed by who adds one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ import hashlib
 import os
 import stat
 import sys
+import time
 
 __all__ = ["directory", "inventory", "load", "store"]
 
 _DIGEST = 32  # bytes
+_DAY = 24 * 3600  # seconds
+_KEPT = 30 * _DAY
+_is_pruned = False
 _RECIPE = (
     "recipe.py", "insertion.py", "rewrite.py", "nodes.py", "placeholders.py", "sites.py", "source.py", "places.py",
 )  # fmt: skip
@@ -40,9 +44,12 @@ def load(path: str, status: os.stat_result, variant: object) -> memoryview | Non
     try:
         descriptor = os.open(_entry(path, variant), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
-            if not _is_own(os.fstat(descriptor)):
+            found = os.fstat(descriptor)
+            if not _is_own(found):
                 return None
             data = file.read()
+            if found.st_mtime < time.time() - _DAY:
+                os.utime(descriptor)  # when it was last used, by day
     except OSError:
         return None
     body = memoryview(data)[_DIGEST:]
@@ -72,6 +79,20 @@ def store(path: str, status: os.stat_result, variant: object, value: bytes) -> N
             os.replace(temporary, target)
         except OSError:
             os.unlink(temporary)
+        _prune(where)
+
+
+def _prune(where: str) -> None:
+    """Remove what nobody has used for long: its source is gone, or it was another Python's. Once in a process."""
+    global _is_pruned
+    if _is_pruned:
+        return
+    _is_pruned = True
+    with os.scandir(where) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_mtime < time.time() - _KEPT:
+                    os.unlink(entry)
 
 
 def _entry(path: str, variant: object) -> str:
