@@ -8,6 +8,7 @@ sink in the task, so an event goes to all of them; two sections of one device in
 from __future__ import annotations
 
 import sys
+import time
 from errno import ETIMEDOUT, EUCLEAN
 
 from . import _recorder, abi, namespace, probes, registry, task
@@ -23,6 +24,7 @@ from .task import CommonHandle, Task, quiet
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from .linux.threads import Thread
     from .namespace import Lock
@@ -32,6 +34,9 @@ __all__ = ["Section", "Session", "remote", "remote_start", "remote_stop"]
 # Records of a section's area that is emptied when it is full: a hundred of them fit into a cache.
 _DRAINED = 1 << 12
 
+# How long a process that listens is not asked again whether it lives, in s: it takes longer to end and be waited for.
+_TRUST = 0.001
+
 
 class Session:
     """What this process knows of one session of one device: where a section's words go."""
@@ -39,7 +44,7 @@ class Session:
     __slots__ = (
         "area", "bit", "branch", "drain", "drained", "dropped", "exclusive", "is_own", "kernel", "key", "kind",
         "listener", "lock", "mode", "pool", "registry", "scope", "scopes", "sections", "sequence", "slot",
-        "slot_number",
+        "slot_number", "trusted",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +79,7 @@ class Session:
         is_here = is_own or listener == namespace.this_process()
         # The byte that it holds while it lives: every section looks. 0: it is this process.
         self.listener = 0 if is_here else namespace.alive_byte(*listener)
+        self.trusted = 0.0  # until then it counts as alive, in s of time.monotonic()
         # Makes room in the device's area: only collect() has that, in the process that collects. Others park.
         self.drain = drain
         self.drained = bool(self.slot[Word.DRAINED])
@@ -104,8 +110,14 @@ class Session:
 
     def is_deserted(self) -> bool:
         """Tell whether the process that listens has died; then what it had is given back."""
-        listener = self.listener
-        if not listener or self.registry.namespace.is_held(listener):
+        if not self.listener:
+            return False
+        # To ask is a system call, on which all processes of the namespace meet.
+        now = time.monotonic()
+        if now < self.trusted:
+            return False
+        if self.registry.namespace.is_held(self.listener):
+            self.trusted = now + _TRUST
             return False
         self.registry.reap(self.slot_number)
         return True
@@ -302,12 +314,16 @@ class Section:
 
 
 def _thread_name() -> bytes:
-    threading = sys.modules.get("threading")
-    # A program that has not imported it has no other thread with a name.
-    current = getattr(threading, "current_thread", None)
-    return b"MainThread" if current is None else str(current().name).encode(errors="replace")
+    global _current_thread
+    if _current_thread is None:
+        # A program that has not imported it has no other thread with a name.
+        _current_thread = getattr(sys.modules.get("threading"), "current_thread", None)
+        if _current_thread is None:
+            return b"MainThread"
+    return str(_current_thread().name).encode(errors="replace")
 
 
+_current_thread: Callable[[], Any] | None = None
 _sessions: dict[int, Session] = {}
 _process = 0
 _the_pool: Pool | None = None
