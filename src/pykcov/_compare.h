@@ -90,25 +90,111 @@ static int record_objects(const SiteObject *s, TaskObject *task, Py_ssize_t plac
 
 /* ------------------------------------------------------------------ a OP b */
 
-/* One record for each element, with which the left operand is compared, up to a limit; of a range its ends. */
-static int record_in(const SiteObject *s, TaskObject *task, Py_ssize_t place, int constant, PyObject *left,
-                     PyObject *container)
+/* Nearly all comparisons are of small ints or short texts, nearly all collections the only one, and there is room.
+ * Returns whether it could be recorded so; `type` is that of the left operand's words coming first. */
+static inline int is_recorded(const SiteObject *s, Py_ssize_t place, int constant, uint64_t type, uint64_t left,
+                              uint64_t right)
 {
-    int failed = 0;
+    SinkObject *sink = here.comparing;
+    if (!sink || here.version != here.ts->context_ver || here.epoch != state.epoch ||
+        !(sink->scope & s->places->mask))
+        return 0;
+    uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED);
+    if (count - 1 >= sink->capacity - 1) /* 0 as well: the table of operands has to be emptied */
+        return 0;
+    int swap = constant == CONST_RIGHT;
+    uint64_t *words = sink->words + 1 + RECORD_WORDS * count;
+    words[0] = type | (uint64_t)(constant != CONST_NONE) << BIT_CONST;
+    words[1] = swap ? right : left;
+    words[2] = swap ? left : right;
+    words[3] = s->pcs[place];
+    store(sink->words, count + 1);
+    return 1;
+}
+
+static inline int is_short(PyObject *text)
+{
+    return PyUnicode_IS_COMPACT_ASCII(text) && PyUnicode_GET_LENGTH(text) <= 8;
+}
+
+/* Of two short texts. */
+static inline int are_recorded(const SiteObject *s, Py_ssize_t place, int constant, PyObject *a, PyObject *b)
+{
+    size_t m = (size_t)PyUnicode_GET_LENGTH(a), n = (size_t)PyUnicode_GET_LENGTH(b);
+    int swap = constant == CONST_RIGHT;
+    uint64_t type = (uint64_t)STR << BIT_KIND | (uint64_t)STR << (BIT_KIND + 4) |
+                    (uint64_t)size_of_length(m > n ? m : n) << BIT_SIZE | (uint64_t)(swap ? n : m) << BIT_LENGTH |
+                    (uint64_t)(swap ? m : n) << (BIT_LENGTH + 16);
+    return is_recorded(s, place, constant, type, pack((const uint8_t *)((PyASCIIObject *)a + 1), m),
+                       pack((const uint8_t *)((PyASCIIObject *)b + 1), n));
+}
+
+/* Of two small ints, or two short texts. */
+static inline int is_recorded_quickly(const SiteObject *s, Py_ssize_t place, int constant, PyObject *a, PyObject *b)
+{
+    int64_t x, y;
+    if (is_small(a, &x))
+        return is_small(b, &y) &&
+               is_recorded(s, place, constant, size_of_ints(x, y) << BIT_SIZE, (uint64_t)x, (uint64_t)y);
+    return PyUnicode_CheckExact(a) && PyUnicode_CheckExact(b) && is_short(a) && is_short(b) &&
+           are_recorded(s, place, constant, a, b);
+}
+
+/* Whether they are equal texts, ints or constants like None: what can be told without running code. */
+static inline int are_same(PyObject *a, PyObject *b)
+{
+    if (Py_TYPE(a) != Py_TYPE(b))
+        return 0;
+    if (PyUnicode_CheckExact(a))
+        return a == b || PyUnicode_Compare(a, b) == 0;
+    if (PyLong_CheckExact(a))
+        return PyObject_RichCompareBool(a, b, Py_EQ) > 0;
+    return a == b && (a == Py_None || PyBool_Check(a));
+}
+
+/* The element of a set, or key of a dictionary, that is the same, borrowed; NULL if it is not among the first ones. */
+static PyObject *find_element(PyObject *container, PyObject *wanted)
+{
+    PyObject *element;
+    Py_ssize_t at = 0;
+    Py_hash_t hash;
+    for (int n = 0; n < ELEMENTS_LIMIT; n++) {
+        if (!(PyDict_CheckExact(container) ? PyDict_Next(container, &at, &element, NULL)
+                                           : _PySet_NextEntry(container, &at, &element, &hash)))
+            break;
+        if (are_same(element, wanted))
+            return element;
+    }
+    return NULL;
+}
+
+static inline int is_hashed(PyObject *container) { return PyAnySet_CheckExact(container) || PyDict_CheckExact(container); }
+
+/* One record for each element, with which the left operand is compared, up to a limit; of a range its ends. What is found
+ * in a tuple or list was compared with nothing behind it. */
+static int record_elements(const SiteObject *s, TaskObject *task, Py_ssize_t place, int constant, PyObject *left,
+                           PyObject *container)
+{
+    int failed = 0, is_found = 0;
     Py_ssize_t n = 0, at = 0;
     PyObject *element;
     Py_hash_t hash;
     /* Making room may let other threads run. */
 #define ELEMENT(object)                                                          \
     do {                                                                         \
-        element = Py_NewRef(object);                                             \
+        element = object;                                                        \
+        if (is_recorded_quickly(s, place, constant, left, element))              \
+            break;                                                               \
+        Py_INCREF(element);                                                      \
         if (record_objects(s, task, place, constant, left, element) < 0)         \
             failed = -1;                                                         \
         Py_DECREF(element);                                                      \
     } while (0)
     if (PyTuple_CheckExact(container) || PyList_CheckExact(container)) {
-        for (; n < PySequence_Fast_GET_SIZE(container) && n < ELEMENTS_LIMIT; n++)
+        for (; n < PySequence_Fast_GET_SIZE(container) && n < ELEMENTS_LIMIT && !is_found; n++) {
+            is_found = are_same(PySequence_Fast_GET_ITEM(container, n), left);
             ELEMENT(PySequence_Fast_GET_ITEM(container, n));
+        }
     } else if (PyAnySet_CheckExact(container)) {
         for (; n < ELEMENTS_LIMIT && _PySet_NextEntry(container, &at, &element, &hash); n++)
             ELEMENT(element);
@@ -129,6 +215,19 @@ static int record_in(const SiteObject *s, TaskObject *task, Py_ssize_t place, in
     return failed;
 }
 
+/* The same; what is found in a set or dictionary was compared with nothing else. */
+static int record_in(const SiteObject *s, TaskObject *task, Py_ssize_t place, int constant, PyObject *left,
+                     PyObject *container)
+{
+    PyObject *element = is_hashed(container) ? find_element(container, left) : NULL;
+    if (!element)
+        return record_elements(s, task, place, constant, left, container);
+    Py_INCREF(element);
+    int failed = record_objects(s, task, place, constant, left, element);
+    Py_DECREF(element);
+    return failed;
+}
+
 static PyObject *plain(what_t what, PyObject *a, PyObject *b)
 {
     int truth;
@@ -143,6 +242,28 @@ static PyObject *plain(what_t what, PyObject *a, PyObject *b)
     return Py_NewRef(truth ? Py_True : Py_False);
 }
 
+/* A text or an int in a set or dictionary: whether it is in is what to record, and takes no code of the program's but for
+ * an element with the same hash. */
+static PyObject *look_up(const SiteObject *s, PyObject *a, PyObject *b)
+{
+    PyObject *type, *value, *traceback, *result = plain(s->what, a, b);
+    TaskObject *task;
+    PyErr_Fetch(&type, &value, &traceback);
+    int wanted = is_wanted(s, &task);
+    if (wanted > 0 && result == (s->what == IN ? Py_True : Py_False))
+        wanted = is_recorded_quickly(s, 0, s->constant, a, a) ? 0 : record_objects(s, task, 0, s->constant, a, a);
+    else if (wanted > 0)
+        wanted = record_elements(s, task, 0, s->constant, a, b);
+    if (wanted < 0) {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+        Py_CLEAR(result);
+    } else
+        PyErr_Restore(type, value, traceback);
+    return result;
+}
+
 static int record_comparison(const SiteObject *s, PyObject *a, PyObject *b)
 {
     TaskObject *task;
@@ -154,48 +275,13 @@ static int record_comparison(const SiteObject *s, PyObject *a, PyObject *b)
     return record_objects(s, task, 0, s->constant, a, b);
 }
 
-/* Nearly all comparisons are of small ints or short texts, nearly all collections the only one, and there is room.
- * Returns whether it could be recorded so; `type` is that of the left operand's words coming first. */
-static inline int is_recorded(const SiteObject *s, uint64_t type, uint64_t left, uint64_t right)
-{
-    SinkObject *sink = here.comparing;
-    if (!sink || here.version != here.ts->context_ver || here.epoch != state.epoch ||
-        !(sink->scope & s->places->mask))
-        return 0;
-    uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED);
-    if (count - 1 >= sink->capacity - 1) /* 0 as well: the table of operands has to be emptied */
-        return 0;
-    int swap = s->constant == CONST_RIGHT;
-    uint64_t *words = sink->words + 1 + RECORD_WORDS * count;
-    words[0] = type | (uint64_t)(s->constant != CONST_NONE) << BIT_CONST;
-    words[1] = swap ? right : left;
-    words[2] = swap ? left : right;
-    words[3] = *s->pcs;
-    store(sink->words, count + 1);
-    return 1;
-}
-
-static inline int is_short(PyObject *text)
-{
-    return PyUnicode_IS_COMPACT_ASCII(text) && PyUnicode_GET_LENGTH(text) <= 8;
-}
-
-/* Of two short texts. */
-static inline int are_recorded(const SiteObject *s, PyObject *a, PyObject *b)
-{
-    size_t m = (size_t)PyUnicode_GET_LENGTH(a), n = (size_t)PyUnicode_GET_LENGTH(b);
-    int swap = s->constant == CONST_RIGHT;
-    uint64_t type = (uint64_t)STR << BIT_KIND | (uint64_t)STR << (BIT_KIND + 4) |
-                    (uint64_t)size_of_length(m > n ? m : n) << BIT_SIZE | (uint64_t)(swap ? n : m) << BIT_LENGTH |
-                    (uint64_t)(swap ? m : n) << (BIT_LENGTH + 16);
-    return is_recorded(s, type, pack((const uint8_t *)((PyASCIIObject *)a + 1), m),
-                       pack((const uint8_t *)((PyASCIIObject *)b + 1), n));
-}
-
 static __attribute__((noinline)) PyObject *compare_slowly(const SiteObject *s, PyObject *const *args, Py_ssize_t n)
 {
     if (n != 2)
         return PyErr_Format(PyExc_TypeError, "a comparison has 2 operands, not %zd", n);
+    if (state.comparing && (s->what == IN || s->what == NOT_IN) && is_hashed(args[1]) &&
+        (PyUnicode_CheckExact(args[0]) || PyLong_CheckExact(args[0])))
+        return look_up(s, args[0], args[1]);
     if (state.comparing && record_comparison(s, args[0], args[1]) < 0)
         return NULL;
     return plain(s->what, args[0], args[1]);
@@ -208,12 +294,12 @@ static PyObject *site_compare(SiteObject *s, PyObject *const *args, Py_ssize_t n
     PyObject *a = args[0], *b = args[1];
     int64_t x, y;
     if (is_small(a, &x) && is_small(b, &y)) {
-        if (state.comparing && !is_recorded(s, size_of_ints(x, y) << BIT_SIZE, (uint64_t)x, (uint64_t)y))
+        if (state.comparing && !is_recorded(s, 0, s->constant, size_of_ints(x, y) << BIT_SIZE, (uint64_t)x, (uint64_t)y))
             return compare_slowly(s, args, n);
         return Py_NewRef(s->outcomes & (x < y ? 1 : x == y ? 2 : 4) ? Py_True : Py_False);
     }
     if (PyUnicode_CheckExact(a) && PyUnicode_CheckExact(b) &&
-        (!state.comparing || (is_short(a) && is_short(b) && are_recorded(s, a, b))))
+        (!state.comparing || (is_short(a) && is_short(b) && are_recorded(s, 0, s->constant, a, b))))
         return PyUnicode_RichCompare(a, b, s->what);
     return compare_slowly(s, args, n);
 }

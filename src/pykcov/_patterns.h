@@ -45,11 +45,8 @@ static PyObject *find_key(PyObject *dict, PyObject *key)
 {
     PyObject *other, *value;
     Py_ssize_t at = 0;
-    int64_t x, y;
     for (Py_ssize_t n = 0; n < ELEMENTS_LIMIT && PyDict_Next(dict, &at, &other, &value); n++)
-        if (other == key ||
-            (PyUnicode_CheckExact(other) && PyUnicode_CheckExact(key) && PyUnicode_Compare(other, key) == 0) ||
-            (is_small(other, &x) && is_small(key, &y) && x == y))
+        if (other == key || are_same(other, key))
             return value;
     return NULL;
 }

@@ -14,6 +14,13 @@ Record = tuple[str, Any, Any, str, str]
 
 LIMIT = 256  # bytes of an operand
 ELEMENTS = 64  # of a container
+# What is found without the program's code: behind it nothing is compared.
+FOUND = (str, int, bool, type(None))
+
+
+def is_same(left: Any, right: Any) -> bool:
+    return type(left) is type(right) and type(left) in FOUND and left == right
+
 
 COMPARE: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Lt: ("<", operator.lt),
@@ -255,8 +262,12 @@ class Oracle:
         if not sign.endswith("in"):
             self.record(sign, left, right, side)
         elif isinstance(right, list | tuple | set | dict):
+            if isinstance(right, set | dict) and any(is_same(left, element) for element in right):
+                right = (left,)  # nothing else has its hash
             for element in list(right)[:ELEMENTS]:
                 self.record(sign, left, element, side)
+                if is_same(left, element):
+                    break
         elif isinstance(right, range):
             self.record(sign, left, right.start, side)
             self.record(sign, left, right.stop, side)
