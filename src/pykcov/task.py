@@ -75,22 +75,21 @@ class Task(_recorder.Task):
         """Keep this task alive until it owns nothing: its end has to be seen."""
         _owners[self.serial] = self
 
+    def release(self) -> None:
+        """Forget the task if it owns nothing any more."""
+        if not (self.sections or self.local or self.remote):
+            _owners.pop(self.serial, None)
+
     def begin(self, section: Section) -> None:
         """Own a section."""
         self.sections.append(section)
-        _owners[self.serial] = self
+        self.own()
 
     def end(self, section: Section) -> None:
         """Own a section no more."""
         if section in self.sections:
             self.sections.remove(section)
-        if not (self.sections or self.local or self.remote):
-            _owners.pop(self.serial, None)
-
-    def release(self) -> None:
-        """Forget the task if it owns nothing any more."""
-        if not (self.sections or self.local or self.remote):
-            _owners.pop(self.serial, None)
+        self.release()
 
     def _end(self, _owner: weakref.ref[contextvars.Context]) -> None:
         """Its context is gone, or the thread whose base context it was (kcov_task_exit)."""
