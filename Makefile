@@ -75,16 +75,19 @@ truth-%: .venv/%/installed
 chaos-%: .venv/%/installed
 	.venv/$*/bin/python -m tests.chaos --seconds $(CHAOS_SECONDS) $(ARGS)
 
+# Seconds for one test: the one that runs so many sequences is the longest.
+PATIENCE = $(shell echo $$((900 + 2 * $(SEQUENCES))))
+
 # On the host's files, which the guest cannot write.
 IN_GUEST = env PYKCOV_TEST_DEVICE=/sys/kernel/debug/kcov PYKCOV_TEST_SEQUENCES=$(SEQUENCES) PYTHONDONTWRITEBYTECODE=1 \
 	HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis $(CURDIR)/.venv/$*/bin/python -m pytest -x -q -p no:cacheprovider \
-	-o faulthandler_timeout=900
+	-o faulthandler_timeout=$(PATIENCE)
 
 kernel-test-x86-%: .venv/%/installed
 	.venv/$*/bin/python tools/kernel/run.py --timeout 3600 x86 $(IN_GUEST) $(or $(ARGS),tests/kernel tests/conformance)
 
 kernel-test-%: .venv/%/installed
-	.venv/$*/bin/python tools/kernel/run.py um $(IN_GUEST) $(or $(ARGS),tests/kernel tests/conformance)
+	.venv/$*/bin/python tools/kernel/run.py --timeout $$((600 + $(PATIENCE))) um $(IN_GUEST) $(or $(ARGS),tests/kernel tests/conformance)
 
 bench-%: .venv/%/installed
 	.venv/$*/bin/python bench/run.py $(ARGS)
