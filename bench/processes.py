@@ -170,12 +170,12 @@ def recoverable(setting: Setting) -> Round:
     memories = {"shared": shared.words, "private": anonymous}
 
     def measure(words: memoryview) -> int:
-        sink = _recorder.Sink(words, abi.capacity(AREA), lost, bit)
-        owner.attach(sink)
+        sink = _recorder.Sink(words, abi.capacity(AREA), lost)
+        owner.attach(sink, bit, False, None, False)
         probes.arm(abi.TRACE_PC, Scope())
         chunk()
         elapsed = timed(chunk, repeat, words)
-        owner.detach(sink)
+        owner.detach(sink, sink.turn)
         assert words[0]
         return elapsed
 

@@ -242,8 +242,8 @@ static PyObject *plain(what_t what, PyObject *a, PyObject *b)
     return Py_NewRef(truth ? Py_True : Py_False);
 }
 
-/* A text or an int in a set or dictionary: whether it is in is what to record, and takes no code of the program's but for
- * an element with the same hash. */
+/* A text in a set or dictionary: whether it is in is what to record, and takes no code of the program's but for an element
+ * of another type with the same hash. */
 static PyObject *look_up(const SiteObject *s, PyObject *a, PyObject *b)
 {
     PyObject *type, *value, *traceback, *result = plain(s->what, a, b);
@@ -279,8 +279,7 @@ static __attribute__((noinline)) PyObject *compare_slowly(const SiteObject *s, P
 {
     if (n != 2)
         return PyErr_Format(PyExc_TypeError, "a comparison has 2 operands, not %zd", n);
-    if (state.comparing && (s->what == IN || s->what == NOT_IN) && is_hashed(args[1]) &&
-        (PyUnicode_CheckExact(args[0]) || PyLong_CheckExact(args[0])))
+    if (state.comparing && (s->what == IN || s->what == NOT_IN) && PyUnicode_CheckExact(args[0]) && is_hashed(args[1]))
         return look_up(s, args[0], args[1]);
     if (state.comparing && record_comparison(s, args[0], args[1]) < 0)
         return NULL;

@@ -22,11 +22,11 @@ static int kernel_bring(kernel_t *k)
         if (!sink->kernel)
             continue;
         Py_INCREF(sink); /* on_full() may detach it */
-        const uint64_t turn = sink->turn;
-        for (uint64_t j = 1; j <= count && sink->turn == turn; j++)
+        const uint64_t detached = sink->detached;
+        for (uint64_t j = 1; j <= count && sink->detached == detached; j++)
             if (append(sink, k->words[j]) < 0)
                 failed = -1;
-        if (count == k->capacity && sink->turn == turn) /* the kernel does not say how many more there were */
+        if (count == k->capacity && sink->detached == detached) /* the kernel does not say how many more there were */
             __atomic_fetch_add(sink->lost, 1, __ATOMIC_RELAXED);
         Py_DECREF(sink);
     }

@@ -40,7 +40,7 @@ static int walk_all(const SiteObject *s, TaskObject *task, PyObject *patterns, P
     return failed;
 }
 
-/* Finds a value by a key that is equal without running code: the same object, or the same text. */
+/* Finds a value by a key that is equal without running code: the same object, or what are_same(). */
 static PyObject *find_key(PyObject *dict, PyObject *key)
 {
     PyObject *other, *value;

@@ -149,11 +149,12 @@ static __attribute__((noinline, cold)) PyObject *probe_fire_slowly(ProbeObject *
         if (!(sink->scope & p->places->mask))
             continue;
         Py_INCREF(sink); /* what makes room may detach it */
-        const uint64_t turn = sink->turn;
-        for (Py_ssize_t j = p->flags & GOES_ON && has_begun(sink, pcs[0]); j < p->count && sink->turn == turn; j++)
+        const uint64_t detached = sink->detached;
+        Py_ssize_t j = p->flags & GOES_ON && has_begun(sink, pcs[0]);
+        for (; j < p->count && sink->detached == detached; j++)
             if (append(sink, pcs[j]) < 0)
                 failed = -1;
-        if (p->flags & BEGINS && sink->turn == turn)
+        if (p->flags & BEGINS && sink->detached == detached)
             sink->begun = pcs[p->count - 1];
         Py_DECREF(sink);
     }

@@ -100,7 +100,8 @@ typedef struct {
     operands_t *operands; /* NULL: it wants PCs */
     uint64_t operand_room;
     uint64_t *lost;     /* counts what did not fit */
-    uint64_t turn;      /* moves when it is detached: who holds on to it may find it in another task */
+    uint64_t detached;  /* how often it was: who holds on to it may find it in another task */
+    uint64_t turn;      /* moves when it is detached or gets another area: who knows the number knows where it is */
     uint64_t scope;     /* one bit: units that have it are wanted */
     int branch;         /* branch arms are wanted too */
     int kernel;         /* what the kernel records is wanted too */
@@ -379,18 +380,18 @@ static inline int has_room(SinkObject *sink, uint64_t count, uint64_t bytes)
 static int make_room(SinkObject *sink, uint64_t bytes, int *failed)
 {
     Py_INCREF(sink); /* on_full may detach it, or give it another area */
-    const uint64_t turn = sink->turn;
+    const uint64_t detached = sink->detached;
     if (sink->on_full && !sink->in_full) {
         int lost = 0;
         PyObject *on_full = Py_NewRef(sink->on_full); /* which forgets it when it is detached */
         sink->in_full = 1;
         if (call_hook(on_full, NULL, &lost) < 0)
             *failed = -1;
-        if (sink->turn == turn)
+        if (sink->detached == detached)
             sink->in_full = 0;
         Py_DECREF(on_full);
     }
-    const int stays = sink->turn == turn;
+    const int stays = sink->detached == detached;
     int fits = stays && has_room(sink, load(sink->words), bytes);
     if (stays && !fits)
         __atomic_fetch_add(sink->lost, 1, __ATOMIC_RELAXED);
@@ -652,17 +653,25 @@ static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kw)
     return NULL;
 }
 
+/* move_on(turn, area, lost, operands) -> the number of the next turn, 0 if that one is over */
 static PyObject *sink_move_on(SinkObject *s, PyObject *args)
 {
     Py_buffer area = {0}, lost = {0}, operands = {0};
-    if (!PyArg_ParseTuple(args, "w*w*|w*", &area, &lost, &operands))
+    unsigned long long turn;
+    if (!PyArg_ParseTuple(args, "Kw*w*|w*", &turn, &area, &lost, &operands))
         return NULL;
     Py_buffer old[] = {s->area_buffer, s->lost_buffer, s->operands_buffer};
     Py_buffer unused[] = {area, lost, operands};
-    int bound = sink_bind(s, &area, &lost, &operands);
+    int is_over = !s->attached || s->turn != turn, failed = 0;
+    if (!is_over && !operands.len != !s->operands)
+        failed = PyErr_Format(PyExc_ValueError, "an area of another mode") == NULL;
+    else if (!is_over)
+        failed = sink_bind(s, &area, &lost, &operands) < 0;
+    const int moves = !is_over && !failed;
+    s->turn += (uint64_t)moves;
     for (int i = 0; i < 3; i++)
-        PyBuffer_Release(bound < 0 ? &unused[i] : &old[i]);
-    return bound < 0 ? NULL : Py_NewRef(Py_None);
+        PyBuffer_Release(moves ? &old[i] : &unused[i]);
+    return failed ? NULL : PyLong_FromUnsignedLongLong(moves ? s->turn : 0);
 }
 
 static PyMethodDef sink_methods[] = {
@@ -716,6 +725,7 @@ static void release_sink(TaskObject *t, SinkObject *sink)
     if (t->process == state.process)
         --*sinks_of(t, sink->operands != NULL).attached;
     sink->attached = 0;
+    sink->detached++;
     sink->turn++;
     state.epoch++; /* here.collecting, here.comparing */
     if (!sink->operands)

@@ -44,11 +44,14 @@ class Sink:
     scope: int
     @property
     def turn(self) -> int:
-        """Moves when it is detached: who has had it before takes it out of no other task."""
+        """Moves when it is detached or gets another area: who has had it before takes it out of no other task."""
 
     def __new__(cls, area: Buffer, capacity: int, lost: Buffer, operands: Buffer = ...) -> Self: ...
-    def move_on(self, area: Buffer, lost: Buffer, operands: Buffer = ..., /) -> None:
-        """Record into another area from now on, of at least the same capacity."""
+    def move_on(self, turn: int, area: Buffer, lost: Buffer, operands: Buffer = ..., /) -> int:
+        """Record into another area from now on, of at least the same capacity.
+
+        Return the number of the turn that begins with that; 0 if ``turn`` is over, and nothing is changed.
+        """
 
 @final
 class Site:
@@ -317,8 +320,7 @@ def move(
     """Append the records of an area that are not moved yet to another, with a section record; return how many are left.
 
     ``head`` is the header of ``source``, which says how many are moved and whose they are: nothing is moved if
-    that is not ``key``. ``capacity`` is what ``to`` can hold, in records. With tables of operands they are
-    comparisons. Counts that cannot be are bounded.
+    that is not ``key``. With tables of operands they are comparisons. Counts that cannot be are bounded.
     """
 
 def tell(dropped: Buffer, head: Buffer, left: int, /) -> None:

@@ -24,7 +24,6 @@ from .task import CommonHandle, Task, quiet
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from .linux.threads import Thread
     from .namespace import Lock
@@ -99,8 +98,9 @@ class Session:
     def get_bit(self) -> int:
         """Return the bit of the scope in this process's units and sinks. Raises what probes.bit() does."""
         if self.scopes != scopes.version:  # to look for a Scope takes longer
+            version = scopes.version
             self.bit = probes.bit(self.scope, branch=self.branch, mode=self.mode)
-            self.scopes = scopes.version
+            self.scopes = version
         return self.bit
 
     def is_over(self) -> bool:
@@ -138,8 +138,9 @@ class Session:
                 if ends:
                     head[Head.DEVICE] = 0
                 return True
-            # The record of a section that was killed may take room, too.
-            if self.drain is not None and area.head[Head.RECORDED] + 1 >= area.record_room:
+            if area.head[Head.OPEN]:  # of one who was killed
+                self.close_section()
+            if self.drain is not None and area.head[Head.RECORDED] >= area.record_room:
                 self.drain()
             while True:
                 left = _recorder.move(
@@ -234,26 +235,37 @@ class Section:
                     if self.depth > 0 and self.session.take(self.area):
                         self.area.words[0] = self.area.head[Head.MOVED] = 0
             elif not self.session.is_over():
-                fresh = self.session.pool.get(self.session.kind)
-                self._begin(fresh, self.area)
-                self._park()
-                self.area = fresh
-                fresh.sink = self.sink
-                self.sink.move_on(fresh.words, fresh.lost, fresh.operands)
+                self._move_on()
         except (KcovError, OSError) as error:  # what follows is counted as dropped
             log.debug("section of %#x is full: %s", self.handle, error)
 
-    def _park(self) -> None:
-        """Give the area away: the process that listens takes it at its next read."""
+    def _move_on(self) -> None:
+        """Park the area, and record into another one. Another thread may end the section meanwhile."""
+        session, full = self.session, self.area
+        fresh = session.pool.get(session.kind)
+        self._begin(fresh, full)
+        turn = self.sink.move_on(self.turn, fresh.words, fresh.lost, fresh.operands)
+        if not turn:
+            fresh.head[Head.DEVICE] = 0
+            session.pool.put(session.kind, fresh)
+            return
+        # Who ends the section finds that its turn is over, until it is known where it records now.
+        self.area, self.turn = fresh, turn
+        self._park(full)
+        if self.depth <= 0:
+            self.finish()
+
+    def _park(self, area: Area) -> None:
+        """Give an area away: the process that listens takes it at its next read."""
         self.has_parked = True
         slot = self.session.slot
         _recorder.add(slot[Word.PARKING :], 1)
         try:
-            self.session.pool.park(self.area)
+            self.session.pool.park(area)
         finally:
             _recorder.add(slot[Word.PARKED :], 1)
         if self.session.is_over():  # nobody will
-            self.area.unlink()
+            area.unlink()
 
     def leave(self) -> None:
         """One remote_stop(); the last one ends the section."""
@@ -266,8 +278,8 @@ class Section:
         if self.process != _process:
             return
         try:
+            self.depth = 0  # make_room() may be at work in another thread
             if self.task.detach(self.sink, self.turn):
-                self.depth = 0  # make_room() may be waiting for the lock in another thread
                 self._settle()
         except BaseException:
             self._settle()
@@ -292,16 +304,18 @@ class Section:
         head = self.area.head
         try:
             if not (self.is_empty() or self._hand_over()):
-                self._park()
-                self.is_settled = True
+                if not self.is_settled:
+                    self._park(self.area)
+                    self.is_settled = True
                 return
         except (KcovError, OSError) as error:
             lost = self.area.words[0] - head[Head.MOVED] + head[Head.LOST] - head[Head.TOLD]
             _recorder.add(session.dropped, lost)
             warn(f"remote_stop: {lost} events of a section are dropped: {error}")
-        head[Head.DEVICE] = 0
-        self.is_settled = True
-        session.pool.put(session.kind, self.area)
+        if not self.is_settled:  # by another thread, while this one waited
+            head[Head.DEVICE] = 0
+            self.is_settled = True
+            session.pool.put(session.kind, self.area)
 
     def _hand_over(self) -> bool:
         try:
@@ -314,16 +328,11 @@ class Section:
 
 
 def _thread_name() -> bytes:
-    global _current_thread
-    if _current_thread is None:
-        # A program that has not imported it has no other thread with a name.
-        _current_thread = getattr(sys.modules.get("threading"), "current_thread", None)
-        if _current_thread is None:
-            return b"MainThread"
-    return str(_current_thread().name).encode(errors="replace")
+    # A program that has not imported it has no other thread with a name.
+    current = getattr(sys.modules.get("threading"), "current_thread", None)
+    return b"MainThread" if current is None else str(current().name).encode(errors="replace")
 
 
-_current_thread: Callable[[], Any] | None = None
 _sessions: dict[int, Session] = {}
 _process = 0
 _the_pool: Pool | None = None

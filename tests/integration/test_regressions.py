@@ -16,6 +16,7 @@ import pytest
 import pykcov
 from integration.commands import run, write
 from pykcov import _recorder
+from pykcov.area import RECORD_WORDS, Head
 from pykcov.probes.source import analyse
 from pykcov.remote import Section
 
@@ -312,3 +313,87 @@ def test_a_program_that_ends_while_a_daemon_thread_collects_ends_quietly(
     write(tmp_path, "main.py", _A_DAEMON_THREAD_COLLECTS.replace("{begin}", begin))
     ended = run([sys.executable, "main.py"], tmp_path)
     assert (ended.stdout, ended.stderr) == ("", "")
+
+
+def test_the_section_record_of_who_was_killed_is_kept_when_there_is_room_for_no_other() -> None:
+    """The device was emptied before the record was closed that a killed process had left open."""
+    collection = pykcov.collect(include=[__file__])
+    with collection:
+        area = collection._area
+        last = area.record_room - 1
+        for number in range(area.record_room):
+            record = area.records[RECORD_WORDS * number :]
+            record[0], record[1], record[4], record[5] = (
+                7,
+                4242 if number == last else 1,
+                number,
+                number + 1,
+            )
+            area.words[1 + number] = 1
+        area.words[0] = area.record_room
+        area.head[Head.RECORDED], area.head[Head.OPEN] = last, last + 1
+        mine()
+    assert [section.pid for section in collection.trace.sections].count(4242) == 1
+
+
+_ENDED_WHILE_IT_MOVES_ON = """
+import importlib, threading, pykcov, work
+remote = importlib.import_module("pykcov.remote")
+moving, ended, moved = (threading.Event() for _ in range(3))
+get = remote.Pool.get
+
+def slow(pool, kind):
+    area = get(pool, kind)
+    if threading.current_thread() is busy and work.AT_WORK and not moving.is_set():
+        moving.set()
+        ended.wait()
+    return area
+
+remote.Pool.get = slow
+first = pykcov.remote(7)
+
+def fill():
+    first.__enter__()
+    work.busy(1000)
+    moved.set()
+
+busy = threading.Thread(target=fill)
+busy.start()
+moving.wait()
+first.__exit__(None, None, None)
+with pykcov.remote(7):  # has the area and the sink of the first
+    ended.set()
+    moved.wait()
+    work.mine()
+"""
+_WORK = """
+AT_WORK = []
+def busy(n):
+    AT_WORK.append(1)
+    for i in range(n):
+        i += 1
+def mine():
+    return 1
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_section_that_another_thread_ends_while_it_moves_on_takes_no_other_ones_sink(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "work.py", _WORK)
+    write(tmp_path, "main.py", _ENDED_WHILE_IT_MOVES_ON)
+    with pykcov.collect(handles=7, include=[str(tmp_path / "work.py")], area_size=64) as collection:
+        run(
+            [
+                sys.executable,
+                "-I",
+                "-W",
+                "ignore",
+                "-c",
+                "import sys; sys.path[0:0] = ['.']; import main",
+            ],
+            tmp_path,
+            PYKCOV_NAMESPACE=os.environ["PYKCOV_NAMESPACE"],
+        )
+    assert "mine" in steps(collection.trace)

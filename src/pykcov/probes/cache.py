@@ -49,7 +49,8 @@ def load(path: str, status: os.stat_result, variant: object) -> memoryview | Non
                 return None
             data = file.read()
             if found.st_mtime < time.time() - _DAY:
-                os.utime(descriptor)  # when it was last used, by day
+                with contextlib.suppress(OSError):  # the file system may be read-only
+                    os.utime(descriptor)  # when it was last used, by day
     except OSError:
         return None
     body = memoryview(data)[_DIGEST:]
