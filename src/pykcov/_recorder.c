@@ -70,7 +70,7 @@ static struct {
     uint64_t epoch;          /* any thread's cached task is void once this has moved */
     uint64_t armed;          /* units of an older number have to be discovered again */
     uint64_t process;        /* moves at fork: a task of another process is nobody's */
-    uint64_t task_ids;
+    uint64_t task_ids, turns;
     Py_ssize_t sinks;        /* of PCs, attached in the whole process */
     Py_ssize_t comparing;    /* sinks of comparisons */
     Py_ssize_t following;    /* Inherited that make tasks follow, and are in force */
@@ -101,7 +101,7 @@ typedef struct {
     uint64_t operand_room;
     uint64_t *lost;     /* counts what did not fit */
     uint64_t detached;  /* how often it was: who holds on to it may find it in another task */
-    uint64_t turn;      /* moves when it is detached or gets another area: who knows the number knows where it is */
+    uint64_t turn;      /* another one when it is detached or gets another area: who has the number knows where it is */
     uint64_t scope;     /* one bit: units that have it are wanted */
     int branch;         /* branch arms are wanted too */
     int kernel;         /* what the kernel records is wanted too */
@@ -644,6 +644,7 @@ static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kw)
         return NULL;
     }
     s->capacity = capacity;
+    s->turn = ++state.turns;
     if (sink_bind(s, &area, &lost, &operands) == 0)
         return (PyObject *)s;
     PyBuffer_Release(&area);
@@ -653,12 +654,17 @@ static PyObject *sink_new(PyTypeObject *type, PyObject *args, PyObject *kw)
     return NULL;
 }
 
-/* move_on(turn, area, lost, operands) -> the number of the next turn, 0 if that one is over */
+static PyObject *sink_next_turn(SinkObject *Py_UNUSED(s), PyObject *Py_UNUSED(arg))
+{
+    return PyLong_FromUnsignedLongLong(++state.turns);
+}
+
+/* move_on(turn, next, area, lost, operands) -> whether it has; not if that turn is over */
 static PyObject *sink_move_on(SinkObject *s, PyObject *args)
 {
     Py_buffer area = {0}, lost = {0}, operands = {0};
-    unsigned long long turn;
-    if (!PyArg_ParseTuple(args, "Kw*w*|w*", &turn, &area, &lost, &operands))
+    unsigned long long turn, next;
+    if (!PyArg_ParseTuple(args, "KKw*w*|w*", &turn, &next, &area, &lost, &operands))
         return NULL;
     Py_buffer old[] = {s->area_buffer, s->lost_buffer, s->operands_buffer};
     Py_buffer unused[] = {area, lost, operands};
@@ -668,13 +674,15 @@ static PyObject *sink_move_on(SinkObject *s, PyObject *args)
     else if (!is_over)
         failed = sink_bind(s, &area, &lost, &operands) < 0;
     const int moves = !is_over && !failed;
-    s->turn += (uint64_t)moves;
+    if (moves)
+        s->turn = next;
     for (int i = 0; i < 3; i++)
         PyBuffer_Release(moves ? &old[i] : &unused[i]);
-    return failed ? NULL : PyLong_FromUnsignedLongLong(moves ? s->turn : 0);
+    return failed ? NULL : PyBool_FromLong(moves);
 }
 
 static PyMethodDef sink_methods[] = {
+    {"next_turn", (PyCFunction)sink_next_turn, METH_NOARGS, NULL},
     {"move_on", (PyCFunction)sink_move_on, METH_VARARGS, NULL},
     {NULL},
 };
@@ -726,7 +734,7 @@ static void release_sink(TaskObject *t, SinkObject *sink)
         --*sinks_of(t, sink->operands != NULL).attached;
     sink->attached = 0;
     sink->detached++;
-    sink->turn++;
+    sink->turn = ++state.turns;
     state.epoch++; /* here.collecting, here.comparing */
     if (!sink->operands)
         release_thread(sink);

@@ -44,13 +44,18 @@ class Sink:
     scope: int
     @property
     def turn(self) -> int:
-        """Moves when it is detached or gets another area: who has had it before takes it out of no other task."""
+        """Another number when it is detached or gets another area: who had it before takes it out of no other task."""
 
     def __new__(cls, area: Buffer, capacity: int, lost: Buffer, operands: Buffer = ...) -> Self: ...
-    def move_on(self, turn: int, area: Buffer, lost: Buffer, operands: Buffer = ..., /) -> int:
-        """Record into another area from now on, of at least the same capacity.
+    def next_turn(self) -> int:
+        """Return a number that no turn has had."""
 
-        Return the number of the turn that begins with that; 0 if ``turn`` is over, and nothing is changed.
+    def move_on(
+        self, turn: int, following: int, area: Buffer, lost: Buffer, operands: Buffer = ..., /
+    ) -> bool:
+        """Record into another area from now on, of at least the same capacity, in the turn ``following``.
+
+        False if ``turn`` is over; then nothing is changed.
         """
 
 @final

@@ -214,17 +214,15 @@ class Section:
             area.head, session.key, self.handle, self.task.serial, name, after, began
         )
 
-    def is_empty(self) -> bool:
-        """Tell whether there is nothing to move into the device."""
-        area = self.area
-        return not area.words[0] and area.head[Head.LOST] == area.head[Head.TOLD]
-
-    def flush(self, *, ends: bool = False) -> bool:
+    def flush(self) -> bool:
         """Move what was recorded so far into the device; return whether that was all. The section goes on."""
-        if self.is_empty():
+        return self._move(self.area, ends=False)
+
+    def _move(self, area: Area, *, ends: bool) -> bool:
+        if not area.words[0] and area.head[Head.LOST] == area.head[Head.TOLD]:
             return True
         # In order: what was recorded later must not come before what waits.
-        return not self.has_parked and self.session.take(self.area, ends=ends)
+        return not self.has_parked and self.session.take(area, ends=ends)
 
     def make_room(self) -> None:
         """Empty the section's area into the device's, or park it, in the middle of the section."""
@@ -241,19 +239,19 @@ class Section:
 
     def _move_on(self) -> None:
         """Park the area, and record into another one. Another thread may end the section meanwhile."""
-        session, full = self.session, self.area
-        fresh = session.pool.get(session.kind)
+        session, full, turn = self.session, self.area, self.turn
+        fresh, following = session.pool.get(session.kind), self.sink.next_turn()
         self._begin(fresh, full)
-        turn = self.sink.move_on(self.turn, fresh.words, fresh.lost, fresh.operands)
-        if not turn:
+        # Before it does: a signal handler may raise as soon as it has. Who ends the section in between does nothing.
+        self.area, self.turn = fresh, following
+        if self.sink.move_on(turn, following, fresh.words, fresh.lost, fresh.operands):
+            self._park(full)
+            if self.depth <= 0:
+                self.finish()
+        else:
+            self.area, self.turn = full, turn
             fresh.head[Head.DEVICE] = 0
             session.pool.put(session.kind, fresh)
-            return
-        # Who ends the section finds that its turn is over, until it is known where it records now.
-        self.area, self.turn = fresh, turn
-        self._park(full)
-        if self.depth <= 0:
-            self.finish()
 
     def _park(self, area: Area) -> None:
         """Give an area away: the process that listens takes it at its next read."""
@@ -277,21 +275,22 @@ class Section:
         """End the section, whoever does it. Not twice; raises only what a signal handler raises."""
         if self.process != _process:
             return
+        self.depth = 0  # make_room() may be at work in another thread
+        area, turn = self.area, self.turn
         try:
-            self.depth = 0  # make_room() may be at work in another thread
-            if self.task.detach(self.sink, self.turn):
-                self._settle()
+            if self.task.detach(self.sink, turn):
+                self._settle(area)
         except BaseException:
-            self._settle()
+            self._settle(area)
             raise
 
     def abandon(self) -> None:
         """End a section whose beginning was broken off."""
         self.task.detach(self.sink, self.turn)
-        self._settle()
+        self._settle(self.area)
 
-    def _settle(self) -> None:
-        """Hand over what was recorded, and give everything back. A signal handler may have broken it off."""
+    def _settle(self, area: Area) -> None:
+        """Hand over what was recorded last, and give everything back. A signal handler may have broken it off."""
         if self.is_settled:
             return
         session = self.session
@@ -301,25 +300,25 @@ class Section:
         session.sections.pop(self, None)
         if self.kernel is not None:
             self.kernel.leave(self)
-        head = self.area.head
+        head = area.head
         try:
-            if not (self.is_empty() or self._hand_over()):
+            if not self._hand_over(area):
                 if not self.is_settled:
-                    self._park(self.area)
+                    self._park(area)
                     self.is_settled = True
                 return
         except (KcovError, OSError) as error:
-            lost = self.area.words[0] - head[Head.MOVED] + head[Head.LOST] - head[Head.TOLD]
+            lost = area.words[0] - head[Head.MOVED] + head[Head.LOST] - head[Head.TOLD]
             _recorder.add(session.dropped, lost)
             warn(f"remote_stop: {lost} events of a section are dropped: {error}")
         if not self.is_settled:  # by another thread, while this one waited
             head[Head.DEVICE] = 0
             self.is_settled = True
-            session.pool.put(session.kind, self.area)
+            session.pool.put(session.kind, area)
 
-    def _hand_over(self) -> bool:
+    def _hand_over(self, area: Area) -> bool:
         try:
-            return self.flush(ends=True)
+            return self._move(area, ends=True)
         except KcovError as error:
             if error.errno != ETIMEDOUT:
                 raise
