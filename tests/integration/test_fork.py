@@ -140,6 +140,30 @@ def collect_all(handle: int) -> None:
     assert functions(collection.trace)["childs"] == 2
 
 
+def test_a_child_does_not_go_on_without_a_lock_that_its_parent_could_not_get() -> None:
+    """What is not recorded for a second, lest the program waits again, is the parent's."""
+    with listening(HANDLE), held(namespace.get().codemap_lock) as release:
+        names: dict[str, Any] = {}
+        exec(compile("def new():\n    return 1\n", __file__, "exec"), names)
+        with pytest.warns(pykcov.KcovWarning, match="code map"):
+            with pykcov.remote(HANDLE):
+                names["new"]()
+        free, freed = os.pipe()
+
+        def body() -> None:
+            os.close(freed)
+            assert os.read(free, 1) == b""
+            collect_all(HANDLE)
+
+        child = start(body)
+        release()
+        os.close(freed)
+        end(child)
+        os.close(free)
+    while time.monotonic() < probes.events._stuck_until:
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("which", LOCKS)
 def test_a_child_does_not_inherit_a_lock_that_another_thread_held(which: str) -> None:
     with listening(HANDLE) as device:

@@ -196,5 +196,11 @@ def _keep(code: types.CodeType, unit: _recorder.Unit) -> None:
     _units[number] = (ref(code, lambda _: _units.pop(number, None)), unit)
 
 
+def _after_fork() -> None:
+    global _stuck_until
+    _stuck_until = 0.0  # the child has the lock of nobody
+
+
 _recorder.install(discover=_discover)
 namespace.at_exit(_stop)
+namespace.in_child(_after_fork)
