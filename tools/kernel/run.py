@@ -19,6 +19,8 @@ from pathlib import Path
 import build
 
 INIT = Path(__file__).with_name("init.sh").resolve()
+# Folders that the guest has itself.
+OWN = ("/tmp", "/dev/shm")
 
 
 # The kernel with its debug information.
@@ -105,6 +107,13 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if not options.command:
         parser.error("a command is needed")
+    here = Path.cwd()
+    if any(here.is_relative_to(folder) for folder in OWN):
+        print(
+            f"kernel-test: the guest does not see {here}: it has {' and '.join(OWN)} of its own; call it elsewhere",
+            file=sys.stderr,
+        )
+        return 2
     # The end of this process is the guest's end too.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
