@@ -110,7 +110,8 @@ static PyObject *close_section_(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* move(to, head, records of to, from, head of from, key[, operands of to, of from]) -> left: see _recorder.pyi.
+/* move(to, head, records of to, from, head of from, key[, operands of to, of from]) -> left: see _recorder.pyi. No section
+ * record of `to` may be open.
  *
  * Who is killed in here leaves HEAD_MOVING, and the next one who moves from that area finds out how far it got:
  * the count of `to` is as it was before, or it is not. */
@@ -131,7 +132,6 @@ static PyObject *move(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_SetString(PyExc_ValueError, "an area is too small");
         goto out;
     }
-    close_section(&to);
     uint64_t capacity = ((uint64_t)to.words.len / 8 - 1) / words, used = load(count);
     uint64_t room = ((uint64_t)from.len / 8 - 1) / words;
     uint64_t have = load(src), moving = load(&about[HEAD_MOVING]);

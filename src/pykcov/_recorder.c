@@ -614,13 +614,14 @@ static void sink_free(SinkObject *s)
     Py_TYPE(s)->tp_free((PyObject *)s);
 }
 
-/* Takes the buffers of an area into use. Returns -1, and leaves them alone, if they are too small. */
+/* Takes the buffers of an area into use. Returns -1, and leaves them alone, if they are too small, or those of another mode
+ * than the sink was attached for. */
 static int sink_bind(SinkObject *s, const Py_buffer *area, const Py_buffer *lost, const Py_buffer *operands)
 {
     uint64_t words = operands->len ? RECORD_WORDS : 1;
     if (lost->len < 8 || area->len < 8 || s->capacity > ((uint64_t)area->len / 8 - 1) / words ||
-        (operands->len && operands->len < OPERANDS_HEAD)) {
-        PyErr_SetString(PyExc_ValueError, "the area is smaller than its capacity");
+        (operands->len && operands->len < OPERANDS_HEAD) || (s->attached && !operands->len != !s->operands)) {
+        PyErr_SetString(PyExc_ValueError, "the area is smaller than its capacity, or of another mode");
         return -1;
     }
     s->area_buffer = *area;
@@ -668,17 +669,13 @@ static PyObject *sink_move_on(SinkObject *s, PyObject *args)
         return NULL;
     Py_buffer old[] = {s->area_buffer, s->lost_buffer, s->operands_buffer};
     Py_buffer unused[] = {area, lost, operands};
-    int is_over = !s->attached || s->turn != turn, failed = 0;
-    if (!is_over && !operands.len != !s->operands)
-        failed = PyErr_Format(PyExc_ValueError, "an area of another mode") == NULL;
-    else if (!is_over)
-        failed = sink_bind(s, &area, &lost, &operands) < 0;
-    const int moves = !is_over && !failed;
+    const int is_over = !s->attached || s->turn != turn;
+    const int moves = !is_over && sink_bind(s, &area, &lost, &operands) == 0;
     if (moves)
         s->turn = next;
     for (int i = 0; i < 3; i++)
         PyBuffer_Release(moves ? &old[i] : &unused[i]);
-    return failed ? NULL : PyBool_FromLong(moves);
+    return moves || is_over ? PyBool_FromLong(moves) : NULL;
 }
 
 static PyMethodDef sink_methods[] = {
@@ -688,7 +685,7 @@ static PyMethodDef sink_methods[] = {
 };
 
 static PyMemberDef sink_members[] = {
-    {"turn", T_ULONGLONG, offsetof(SinkObject, turn), READONLY, "moves when it is detached"},
+    {"turn", T_ULONGLONG, offsetof(SinkObject, turn), READONLY, "another one when it is detached or gets another area"},
     {"scope", T_ULONGLONG, offsetof(SinkObject, scope), 0, "bit of the units that are wanted; 0: none at present"},
     {NULL},
 };

@@ -325,7 +325,8 @@ def move(
     """Append the records of an area that are not moved yet to another, with a section record; return how many are left.
 
     ``head`` is the header of ``source``, which says how many are moved and whose they are: nothing is moved if
-    that is not ``key``. With tables of operands they are comparisons. Counts that cannot be are bounded.
+    that is not ``key``. No section record of ``to`` may be open. With tables of operands they are comparisons.
+    Counts that cannot be are bounded.
     """
 
 def tell(dropped: Buffer, head: Buffer, left: int, /) -> None:

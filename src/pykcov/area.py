@@ -8,9 +8,8 @@ filling it.
 
 from __future__ import annotations
 
-from . import abi
 from ._recorder import Sink
-from .abi import TRACE_CMP, TRACE_PC
+from .abi import TRACE_CMP, TRACE_PC, capacity
 from .namespace import this_process, words_of
 
 TYPE_CHECKING = False
@@ -117,7 +116,7 @@ class Area:
 
     def make_sink(self, mode: int) -> None:
         """Let tasks record into the area, one after the other: ``sink`` is for that."""
-        self.sink = Sink(self.words, abi.capacity(self.size, mode), self.lost, self.operands)
+        self.sink = Sink(self.words, capacity(self.size, mode), self.lost, self.operands)
 
     def _bind(self, namespace: Namespace, name: str, mapped: Any) -> None:
         self.namespace = namespace

@@ -404,8 +404,7 @@ def _join(key: int) -> Session | None:
 
 def enter(handle: int, key: int, *, implicit: bool = False) -> Section | None:
     """Open a section of the session ``key`` in the current task; None if it is over. Never raises."""
-    if type(handle) is not int:
-        handle = int.__index__(handle)
+    handle = int.__index__(handle)
     try:
         session = _sessions.get(key) or _join(key)
         if session is None or session.is_over() or session.is_deserted():

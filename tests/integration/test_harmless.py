@@ -76,9 +76,8 @@ def test_what_a_signal_handler_raises_into_pykcov_is_the_programs(
         with pykcov.open(source=[str(tmp_path)]) as device:
             device.init_trace(1 << 16)
             device.remote_enable(area_size=16, handles=[5])
-            sections(
-                time.monotonic() + 0.01
-            )  # now, and not with a signal on its way, the source's file is opened
+            # Now, and not with a signal on its way, the source's file is opened.
+            sections(time.monotonic() + 0.01)
             for turn in range(200):
                 try:
                     # Nearly all of the time is pykcov's: most signals arrive there.
