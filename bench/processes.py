@@ -242,8 +242,8 @@ def listen(directory: str, handle: str) -> None:
         words = device.mmap()
         print(0, flush=True)
         for _ in sys.stdin:
-            print(words[0], flush=True)
-            words[0] = 0
+            count, words[0] = words[0], 0
+            print(count, flush=True)  # and whoever hears it goes on
         device.disable()
 
 

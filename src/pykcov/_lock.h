@@ -1,14 +1,22 @@
-/* Lock(space, byte, what, patience): excludes threads of this process and, by a lock of the system on a byte of
- * space.lock_fd, other processes. In C because a signal handler that raises must not come between taking
- * it and knowing that it is taken. Reentrant: a handler or a finalizer may run pykcov inside pykcov. */
+/* Lock(space, where, what, patience): excludes threads of this process and other processes. In C because a signal handler
+ * that raises must not come between taking it and knowing that it is taken. Reentrant: a handler or a finalizer
+ * may run pykcov inside pykcov.
+ *
+ * `where` is a byte of space.lock_fd, on which the system keeps a lock; or a word of shared memory, for a lock that
+ * is taken with each section: no system call, and processes that take different ones do not meet. The word has the byte
+ * of lock_fd that its owner holds while it lives (space.alive), so that the system tells when it is nobody's any more.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <time.h>
+
+static PyObject *lock_fd_name, *alive_name; /* attributes of a space: PyObject_GetAttrString() makes a name each time */
 
 typedef struct {
     PyObject_HEAD
     PyObject *space, *what;
     long byte;
+    Py_buffer word;  /* its `buf` is NULL if it is a byte */
     double patience; /* seconds */
     PyThread_type_lock mutex;
     unsigned long owner;
@@ -17,23 +25,25 @@ typedef struct {
 
 static PyObject *lock_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kw))
 {
-    PyObject *space, *what;
-    long byte;
+    PyObject *space, *where, *what;
     double patience;
-    if (!PyArg_ParseTuple(args, "OlUd:Lock", &space, &byte, &what, &patience))
+    if (!PyArg_ParseTuple(args, "OOUd:Lock", &space, &where, &what, &patience))
         return NULL;
     LockObject *l = (LockObject *)type->tp_alloc(type, 0);
     if (!l)
         return NULL;
     l->space = Py_NewRef(space);
     l->what = Py_NewRef(what);
-    l->byte = byte;
     l->patience = patience;
     l->mutex = PyThread_allocate_lock();
-    if (!l->mutex) {
-        Py_DECREF(l);
-        return PyErr_NoMemory();
-    }
+    if (!l->mutex)
+        PyErr_NoMemory();
+    else if (PyLong_Check(where))
+        l->byte = PyLong_AsLong(where);
+    else if (PyObject_GetBuffer(where, &l->word, PyBUF_WRITABLE) == 0 && l->word.len < 8)
+        PyErr_SetString(PyExc_ValueError, "not a word");
+    if (PyErr_Occurred())
+        Py_CLEAR(l);
     return (PyObject *)l;
 }
 
@@ -54,6 +64,7 @@ static void lock_free(LockObject *l)
     PyObject_GC_UnTrack(l);
     lock_clear(l);
     Py_CLEAR(l->what);
+    PyBuffer_Release(&l->word);
     /* Not freed while it is held: its holder would release memory that is another's. */
     if (l->mutex && !l->depth)
         PyThread_free_lock(l->mutex);
@@ -67,16 +78,52 @@ static int set_lock(int fd, long byte, short kind)
     return fcntl(fd, F_OFD_SETLK, &range) < 0 ? errno : 0;
 }
 
-static int set_byte(LockObject *l, short kind)
+/* Returns whether somebody else has a byte of a file, or -1. */
+static int is_held(int fd, long byte)
 {
-    static PyObject *name; /* PyObject_GetAttrString() makes one each time */
-    if (!name && !(name = PyUnicode_InternFromString("lock_fd")))
-        PyErr_Clear();
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    return fcntl(fd, F_OFD_GETLK, &range) < 0 ? -1 : range.l_type != F_UNLCK;
+}
+
+/* Returns a number that the lock's space has, -1 if it has none. */
+static long number_of(const LockObject *l, PyObject *name)
+{
     PyObject *number = l->space && name ? PyObject_GetAttr(l->space, name) : NULL;
-    int fd = number ? (int)PyLong_AsLong(number) : -1;
+    long value = number ? PyLong_AsLong(number) : -1;
     Py_XDECREF(number);
     PyErr_Clear();
-    return set_lock(fd, l->byte, kind);
+    return value;
+}
+
+/* Takes the word of who does not live, and of nobody. Returns 0 or an errno. */
+static int take_word(LockObject *l)
+{
+    uint64_t *word = l->word.buf, owner = 0;
+    const long me = number_of(l, alive_name);
+    if (me <= 0) /* this process has left */
+        return EBADF;
+    if (__atomic_compare_exchange_n(word, &owner, (uint64_t)me, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return 0;
+    /* What is no process's byte is damage. */
+    if (owner >> 62 == 1 && is_held(number_of(l, lock_fd_name), (long)owner) > 0)
+        return EAGAIN;
+    return __atomic_compare_exchange_n(word, &owner, (uint64_t)me, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) ? 0 : EAGAIN;
+}
+
+static int try_to_lock(LockObject *l)
+{
+    return l->word.buf ? take_word(l) : set_lock((int)number_of(l, lock_fd_name), l->byte, F_WRLCK);
+}
+
+static void give_back(LockObject *l)
+{
+    if (!l->word.buf) {
+        set_lock((int)number_of(l, lock_fd_name), l->byte, F_UNLCK);
+        return;
+    }
+    /* Not what is its parent's, in a child that was forked by a signal handler in here. */
+    uint64_t me = (uint64_t)number_of(l, alive_name);
+    __atomic_compare_exchange_n((uint64_t *)l->word.buf, &me, 0, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 
 static double seconds(void)
@@ -86,8 +133,8 @@ static double seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* Waits for another process to give the byte back. */
-static int wait_for_byte(LockObject *l)
+/* Waits for another process to give it back. */
+static int wait_to_lock(LockObject *l)
 {
     double end = seconds() + l->patience;
     struct timespec pause = {0, 50000};
@@ -98,7 +145,7 @@ static int wait_for_byte(LockObject *l)
         Py_END_ALLOW_THREADS
         if (pause.tv_nsec < 2000000)
             pause.tv_nsec *= 2;
-        error = set_byte(l, F_WRLCK);
+        error = try_to_lock(l);
     } while ((error == EAGAIN || error == EACCES) && seconds() < end);
     return error;
 }
@@ -118,9 +165,9 @@ static PyObject *lock_enter(LockObject *l, PyObject *Py_UNUSED(arg))
         if (got != PY_LOCK_ACQUIRED)
             return PyObject_CallMethod(l->space, "stuck", "Os", l->what, "another thread");
     }
-    int error = set_byte(l, F_WRLCK);
+    int error = try_to_lock(l);
     if (error == EAGAIN || error == EACCES)
-        error = wait_for_byte(l);
+        error = wait_to_lock(l);
     if (error) {
         PyThread_release_lock(l->mutex);
         if (error == EAGAIN || error == EACCES)
@@ -136,7 +183,7 @@ static PyObject *lock_enter(LockObject *l, PyObject *Py_UNUSED(arg))
 static PyObject *lock_exit(LockObject *l, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
 {
     if (l->depth && --l->depth == 0) {
-        set_byte(l, F_UNLCK);
+        give_back(l);
         l->owner = 0;
         PyThread_release_lock(l->mutex);
     }
@@ -178,8 +225,6 @@ static PyObject *is_locked(PyObject *Py_UNUSED(module), PyObject *args)
     long byte;
     if (!PyArg_ParseTuple(args, "il:is_locked", &fd, &byte))
         return NULL;
-    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
-    if (fcntl(fd, F_OFD_GETLK, &range) < 0)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    return PyBool_FromLong(range.l_type != F_UNLCK);
+    const int held = is_held(fd, byte);
+    return held < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyBool_FromLong(held);
 }

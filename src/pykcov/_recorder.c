@@ -1081,6 +1081,8 @@ PyMODINIT_FUNC PyInit__recorder(void)
         return NULL;
     }
     if (PyType_Ready(&BoundType) < 0 || PyType_Ready(&SingleType) < 0 || PyType_Ready(&DoubleType) < 0 ||
+        !(lock_fd_name = PyUnicode_InternFromString("lock_fd")) ||
+        !(alive_name = PyUnicode_InternFromString("alive")) ||
         !(range_start = PyUnicode_InternFromString("start")) ||
         !(range_stop = PyUnicode_InternFromString("stop")) ||
         !(enum_members = PyUnicode_InternFromString("_member_map_")))

@@ -214,12 +214,16 @@ class Around:
 
 @final
 class Lock:
-    """Excludes threads of this process and, by a byte of the file ``space.lock_fd``, other processes. Reentrant.
+    """Excludes threads of this process and other processes. Reentrant.
 
-    ``patience``: seconds that anybody waits; then ``space.stuck(what, who)`` raises.
+    ``where`` is a byte of the file ``space.lock_fd``, or a word of shared memory: it has the ``space.alive`` of its
+    owner, and a dead one has it no more. ``patience``: seconds that anybody waits; then ``space.stuck(what, who)``
+    raises.
     """
 
-    def __new__(cls, space: Namespace, byte: int, what: str, patience: float, /) -> Self: ...
+    def __new__(
+        cls, space: Namespace, where: int | Buffer, what: str, patience: float, /
+    ) -> Self: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
 

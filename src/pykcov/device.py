@@ -111,7 +111,7 @@ class Device(Closing):
         self._slot = self._registry.slot(self.number)
         self._file = self._registry.next_file()
         self._slot[Word.SERIAL] = self._file
-        self._lock = self._registry.namespace.device_lock(self.number)
+        self._lock = self._registry.device_lock(self.number)
         self._pid = this_process()[0]
         self._closed = False
         _open_devices[self._file] = self

@@ -3,9 +3,10 @@
 The only module that opens them. They live in ``/dev/shm/pykcov-UID/NAMESPACE/`` (``PYKCOV_NAMESPACE``,
 default ``default``), are the owner's alone, and no link is followed. Locks are the system's
 (open-file-description locks on bytes of the file ``lock``), so none survives its owner. Byte 0 is
-the registry's lock, byte 1 the code map's, byte 16 + slot a device's, and byte 2 is held shared by every
-process that uses the namespace: who gets it alone is the last one, and removes the files. Every process also
-holds a byte far behind those that is its own alone: that is how others see that it is alive.
+the registry's lock, byte 1 the code map's, and byte 2 is held shared by every process that uses the namespace:
+who gets it alone is the last one, and removes the files. Every process also holds a byte far behind those
+that is its own alone: that is how others see that it is alive, and whether it still has a lock
+that is a word of shared memory.
 """
 
 from __future__ import annotations
@@ -68,10 +69,10 @@ class Namespace:
         self.path = f"{self.base}/{name}"
         self.dir_fd = -1
         self.lock_fd = -1
+        self.alive = 0  # the byte that this process holds
         self._attach()
-        self.registry_lock = self._lock(0, "registry")
-        self.codemap_lock = self._lock(1, "code map")
-        self._device_locks: dict[int, Lock] = {}
+        self.registry_lock = self.make_lock(0, "registry")
+        self.codemap_lock = self.make_lock(1, "code map")
 
     def _attach(self) -> None:
         end = time.monotonic() + _PATIENCE
@@ -119,7 +120,8 @@ class Namespace:
 
     def _live(self) -> None:
         """Take the byte that tells others that this process is alive."""
-        _recorder.lock_byte(self.lock_fd, alive_byte(*this_process()), False)
+        self.alive = alive_byte(*this_process())
+        _recorder.lock_byte(self.lock_fd, self.alive, False)
 
     def is_alive(self, pid: int, started: int) -> bool:
         """Tell whether the process that this_process() named so uses this namespace. A dead one never does."""
@@ -138,6 +140,7 @@ class Namespace:
             if fd >= 0:
                 os.close(fd)
         self.lock_fd = self.dir_fd = -1
+        self.alive = 0
 
     def leave(self) -> None:
         """Close; the last process that uses the namespace removes its files."""
@@ -158,27 +161,21 @@ class Namespace:
     def after_fork(self) -> None:
         """Take locks of this process's own: the parent's are shared with the descriptor."""
         old = self.lock_fd
+        self.alive = 0
         self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
         os.close(old)
         self._share()
         self._live()
-        self.registry_lock = self._lock(0, "registry")
-        self.codemap_lock = self._lock(1, "code map")
-        self._device_locks.clear()
+        self.registry_lock = self.make_lock(0, "registry")
+        self.codemap_lock = self.make_lock(1, "code map")
 
-    def _lock(self, byte: int, what: str) -> Lock:
-        return Lock(self, byte, what, _PATIENCE)
+    def make_lock(self, where: int | memoryview, what: str) -> Lock:
+        """Return a lock on a byte of the file ``lock``, or on a word of shared memory."""
+        return Lock(self, where, what, _PATIENCE)
 
     def stuck(self, what: str, who: str) -> NoReturn:
         """Raise the KcovError ETIMEDOUT of a lock whose holder does not let go of it."""
         raise KcovError(errno.ETIMEDOUT, f"{what}: {who} has kept its lock for {_PATIENCE:.0f} s")
-
-    def device_lock(self, slot: int) -> Lock:
-        """Return the lock that guards the device in ``slot``: mode, owner, sequence, area."""
-        lock = self._device_locks.get(slot)
-        if lock is None:
-            lock = self._device_locks.setdefault(slot, self._lock(16 + slot, f"device {slot}"))
-        return lock
 
     def open(self, name: str, flags: int) -> int:
         """Open a file of the namespace and return its descriptor; it has to be this user's alone."""

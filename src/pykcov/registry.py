@@ -20,12 +20,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
 
-    from .namespace import Namespace
+    from .namespace import Lock, Namespace
 
 __all__ = ["Header", "Mode", "Registry", "Word", "get", "mode_name", "session_key", "split_key"]
 
 MAGIC = 0x766F636B79700001
-_LAYOUT = 3
+_LAYOUT = 4
 _PAGE = 4096
 SLOTS = 1024
 SLOT_WORDS = 32
@@ -88,6 +88,7 @@ class Word:
     # These go on counting when the slot is used again:
     PARKING = 18  # how many areas other processes have begun to park ...
     PARKED = 19  # ... and have parked
+    LOCK = 20  # who has the device's lock: the byte of the file ``lock`` that it holds while it lives; 0 for nobody
 
 
 def bump(words: memoryview, index: int) -> int:
@@ -116,6 +117,7 @@ class Registry:
             self._words = words_of(self._map)
             self.header = self._words[: _PAGE // 8]
             self._entries = self._map_table()
+        self._device_locks: dict[int, Lock] = {}
 
     def _open(self) -> mmap.mmap:
         try:
@@ -160,6 +162,18 @@ class Registry:
         """Return the words of a slot (format ``Q``); the slot's lock protects them."""
         start = _PAGE // 8 + number * SLOT_WORDS
         return self._words[start : start + SLOT_WORDS]
+
+    def device_lock(self, number: int) -> Lock:
+        """Return the lock that guards the device in slot ``number``: mode, owner, sequence, area."""
+        lock = self._device_locks.get(number)
+        if lock is None:
+            made = self.namespace.make_lock(self.slot(number)[Word.LOCK :], f"device {number}")
+            lock = self._device_locks.setdefault(number, made)
+        return lock
+
+    def forget_locks(self) -> None:
+        """Make locks anew, in a forked child: those that there are may be held by its parent's threads."""
+        self._device_locks.clear()
 
     def used_slots(self) -> list[int]:
         """Return the numbers of the slots that have a device."""
@@ -435,4 +449,10 @@ def _leave() -> None:
         _current = None
 
 
+def _after_fork() -> None:
+    if _current is not None:
+        _current.forget_locks()
+
+
 namespace.at_exit(_leave)
+namespace.in_child(_after_fork)

@@ -61,7 +61,7 @@ class Session:
         self.key = key
         self.slot_number, self.sequence = registry.split_key(key)
         self.slot = self.registry.slot(self.slot_number)
-        self.lock: Lock = self.registry.namespace.device_lock(self.slot_number)
+        self.lock: Lock = self.registry.device_lock(self.slot_number)
         self.dropped = self.slot[Word.DROPPED :]
         self.area = device_area
         self.mode = mode = abi.TRACE_CMP if self.slot[Word.MODE] == Mode.TRACE_CMP else abi.TRACE_PC

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import pykcov
-from pykcov import inventory, namespace, probes
+from pykcov import inventory, namespace, probes, registry
 
 HANDLE = 0xF0
 HERE = [__file__]
@@ -115,8 +115,8 @@ def held(lock: Any) -> Iterator[Callable[[], None]]:
 LOCKS: dict[str, Callable[[pykcov.Device], Any]] = {
     "registry": lambda _: namespace.get().registry_lock,
     "code map": lambda _: namespace.get().codemap_lock,
-    "device": lambda device: namespace.get().device_lock(device.number),
-    "another device": lambda device: namespace.get().device_lock(device.number + 1),
+    "device": lambda device: registry.get().device_lock(device.number),
+    "another device": lambda device: registry.get().device_lock(device.number + 1),
     "opening": lambda _: namespace.opening,
     "probes": lambda _: probes._lock,
 }

@@ -161,8 +161,8 @@ def test_another_process_may_keep_all_locks_and_be_stopped(start: Start) -> None
     actor = start()
     actor.does(OPEN)
     actor.does(
-        "from pykcov import registry; s = registry.get().namespace;"
-        "s.registry_lock.__enter__(); s.device_lock(0).__enter__(); s.codemap_lock.__enter__()"
+        "from pykcov import registry; r = registry.get(); s = r.namespace;"
+        "s.registry_lock.__enter__(); r.device_lock(0).__enter__(); s.codemap_lock.__enter__()"
     )
     os.kill(actor.pid, signal.SIGSTOP)
     try:

@@ -1,0 +1,117 @@
+"""The device's lock, a word of shared memory: it excludes, and no dead process and no damage keeps it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import pykcov
+from pykcov import namespace, registry
+from pykcov._recorder import Lock
+from pykcov.namespace import alive_byte
+from pykcov.registry import Word
+
+TURNS = 2_000
+
+
+@pytest.fixture
+def device() -> Iterator[pykcov.Device]:
+    with pykcov.open() as device:
+        yield device
+
+
+def fork(body: Callable[[], object]) -> int:
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            body()
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def lock_of(device: pykcov.Device) -> Lock:
+    return registry.get().device_lock(device.number)
+
+
+def word_of(device: pykcov.Device) -> memoryview:
+    return registry.get().slot(device.number)[Word.LOCK :]
+
+
+def test_processes_take_turns(device: pykcov.Device) -> None:
+    counter = memoryview(mmap.mmap(-1, 4096)).cast("Q")
+
+    def count() -> None:
+        lock = lock_of(device)
+        for _ in range(TURNS):
+            with lock:
+                seen = counter[0]
+                os.getppid()  # as long as a system call, another one may be in between
+                counter[0] = seen + 1
+
+    children = [fork(count) for _ in range(4)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert counter[0] == 4 * TURNS
+    assert word_of(device)[0] == 0
+
+
+def test_its_owner_can_take_it_twice(device: pykcov.Device) -> None:
+    lock, word = lock_of(device), word_of(device)
+    with lock:
+        with lock:
+            assert word[0] == namespace.get().alive == alive_byte(*namespace.this_process())
+        assert word[0]
+    assert word[0] == 0
+
+
+def test_who_was_killed_keeps_nothing(device: pykcov.Device) -> None:
+    reading, writing = os.pipe()
+
+    def hold() -> None:
+        with lock_of(device):
+            os.write(writing, b"x")
+            signal.pause()
+
+    child = fork(hold)
+    os.read(reading, 1)
+    try:
+        with pytest.raises(pykcov.KcovError, match="another process has kept its lock for 2 s"):
+            lock_of(device).__enter__()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert word_of(device)[0]
+    with lock_of(device):
+        assert word_of(device)[0] == namespace.get().alive
+    assert word_of(device)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "damage", [1, 2, 16, 1 << 62, alive_byte(1, 1), (1 << 63) + 5, 2**64 - 1], ids=hex
+)
+def test_damage_is_nobodys(device: pykcov.Device, damage: int) -> None:
+    word_of(device)[0] = damage
+    with lock_of(device):
+        assert word_of(device)[0] == namespace.get().alive
+    assert word_of(device)[0] == 0
+
+
+def test_a_child_that_was_forked_in_it_does_not_give_back_its_parents(
+    device: pykcov.Device,
+) -> None:
+    lock, word = lock_of(device), word_of(device)
+
+    def leave() -> None:
+        lock.__exit__()
+        assert word[0] == parents
+
+    with lock:
+        parents = word[0]
+        assert os.waitpid(fork(leave), 0)[1] == 0
+    assert word[0] == 0
