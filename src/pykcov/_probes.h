@@ -80,18 +80,34 @@ static PyTypeObject PlacesType = {
 
 /* ------------------------------------------------------------------ Probe */
 
+/* Most probes have one place and no flag, and those at the beginning of functions two: there are many, and small ones stay in
+ * the cache. */
 typedef struct {
     PyObject_HEAD
     PlacesObject *places;
     const uint64_t *pcs; /* of its places */
+} ProbeObject;
+
+typedef struct {
+    ProbeObject probe;
     Py_ssize_t count;
     int flags;
-} ProbeObject;
+} LongProbeObject;
 
 /* With its last PC a loop begins; with its first one goes on, and that is not recorded where it has just begun. */
 enum { BEGINS = 1, GOES_ON = 2 };
 
 static PyTypeObject ProbeType, SingleType, DoubleType;
+
+static inline Py_ssize_t count_of(const ProbeObject *p)
+{
+    return Py_TYPE(p) == &SingleType ? 1 : Py_TYPE(p) == &DoubleType ? 2 : ((const LongProbeObject *)p)->count;
+}
+
+static inline int flags_of(const ProbeObject *p)
+{
+    return Py_TYPE(p) == &ProbeType ? ((const LongProbeObject *)p)->flags : 0;
+}
 
 static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kw))
 {
@@ -108,8 +124,10 @@ static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
     if (p) {
         p->places = (PlacesObject *)Py_NewRef(places);
         p->pcs = p->places->pcs + first;
-        p->count = count;
-        p->flags = flags;
+        if (type == &ProbeType) {
+            ((LongProbeObject *)p)->count = count;
+            ((LongProbeObject *)p)->flags = flags;
+        }
     }
     return (PyObject *)p;
 }
@@ -143,6 +161,8 @@ static __attribute__((noinline, cold)) PyObject *probe_fire_slowly(ProbeObject *
         Py_RETURN_FALSE;
     }
     const uint64_t *pcs = p->pcs;
+    const Py_ssize_t count = count_of(p);
+    const int flags = flags_of(p);
     int failed = 0;
     for (Py_ssize_t i = 0; i < task->nsinks; i++) {
         SinkObject *sink = task->sinks[i];
@@ -150,12 +170,12 @@ static __attribute__((noinline, cold)) PyObject *probe_fire_slowly(ProbeObject *
             continue;
         Py_INCREF(sink); /* what makes room may detach it */
         const uint64_t detached = sink->detached;
-        Py_ssize_t j = p->flags & GOES_ON && has_begun(sink, pcs[0]);
-        for (; j < p->count && sink->detached == detached; j++)
+        Py_ssize_t j = flags & GOES_ON && has_begun(sink, pcs[0]);
+        for (; j < count && sink->detached == detached; j++)
             if (append(sink, pcs[j]) < 0)
                 failed = -1;
-        if (p->flags & BEGINS && sink->detached == detached)
-            sink->begun = pcs[p->count - 1];
+        if (flags & BEGINS && sink->detached == detached)
+            sink->begun = pcs[count - 1];
         Py_DECREF(sink);
     }
     if (failed)
@@ -170,18 +190,19 @@ static inline SinkObject *usual_sink(void)
     return sink && here.version == here.ts->context_ver && here.epoch == state.epoch ? sink : NULL;
 }
 
-static PyObject *probe_fire(ProbeObject *p)
+static PyObject *long_fire(LongProbeObject *l)
 {
+    ProbeObject *p = &l->probe;
     SinkObject *sink = usual_sink();
     if (!sink)
         return probe_fire_slowly(p);
     if (sink->scope & p->places->mask) {
-        uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED), n = (uint64_t)p->count;
+        uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED), n = (uint64_t)l->count;
         if (count >= sink->capacity || n > sink->capacity - count || n > 4)
             return probe_fire_slowly(p);
         const uint64_t *pcs = p->pcs;
         uint64_t *to = sink->words + 1 + count;
-        if (p->flags & GOES_ON && has_begun(sink, pcs[0])) {
+        if (l->flags & GOES_ON && has_begun(sink, pcs[0])) {
             pcs++;
             n--;
         }
@@ -198,8 +219,8 @@ static PyObject *probe_fire(ProbeObject *p)
             break;
         }
         store(sink->words, count + n);
-        if (p->flags & BEGINS)
-            sink->begun = p->pcs[p->count - 1];
+        if (l->flags & BEGINS)
+            sink->begun = p->pcs[l->count - 1];
     }
     Py_RETURN_FALSE;
 }
@@ -220,7 +241,6 @@ static inline PyObject *fire_plainly(ProbeObject *p, uint64_t n)
     Py_RETURN_FALSE;
 }
 
-/* Most probes have one place and no flag, and those at the beginning of functions two. */
 static PyObject *single_fire(ProbeObject *p) { return fire_plainly(p, 1); }
 static PyObject *double_fire(ProbeObject *p) { return fire_plainly(p, 2); }
 
@@ -240,14 +260,14 @@ static PyMethodDef probe_methods[] = {
     {NULL},
 };
 
-static PyNumberMethods probe_number = {.nb_invert = (unaryfunc)probe_fire};
+static PyNumberMethods probe_number = {.nb_invert = (unaryfunc)long_fire};
 static PyNumberMethods single_number = {.nb_invert = (unaryfunc)single_fire};
 static PyNumberMethods double_number = {.nb_invert = (unaryfunc)double_fire};
 static PyBufferProcs probe_as_buffer = {.bf_getbuffer = probe_buffer};
 
 static PyTypeObject ProbeType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Probe",
-    .tp_basicsize = sizeof(ProbeObject),
+    .tp_basicsize = sizeof(LongProbeObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = probe_new,
     .tp_dealloc = (destructor)probe_free,
@@ -258,20 +278,22 @@ static PyTypeObject ProbeType = {
 
 static PyTypeObject SingleType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Probe",
-    .tp_base = &ProbeType,
     .tp_basicsize = sizeof(ProbeObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_dealloc = (destructor)probe_free,
     .tp_as_number = &single_number,
+    .tp_as_buffer = &probe_as_buffer,
+    .tp_methods = probe_methods,
 };
 
 static PyTypeObject DoubleType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Probe",
-    .tp_base = &ProbeType,
     .tp_basicsize = sizeof(ProbeObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_dealloc = (destructor)probe_free,
     .tp_as_number = &double_number,
+    .tp_as_buffer = &probe_as_buffer,
+    .tp_methods = probe_methods,
 };
 
 /* ------------------------------------------------------------------ sites */

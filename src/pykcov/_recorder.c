@@ -94,21 +94,22 @@ enum { OPERANDS_HEAD = offsetof(operands_t, bytes) };
 
 typedef struct {
     PyObject_HEAD
-    Py_buffer area_buffer, lost_buffer, operands_buffer;
     uint64_t *words;    /* [count, record ...] */
     uint64_t capacity;  /* records */
+    uint64_t scope;     /* one bit: units that have it are wanted */
+    uint64_t begun;     /* the PC of the loop that has begun last, and has not come to its body yet */
+    /* Up to here for each event: in one line of the cache. */
+    Py_buffer area_buffer, lost_buffer, operands_buffer;
     operands_t *operands; /* NULL: it wants PCs */
     uint64_t operand_room;
     uint64_t *lost;     /* counts what did not fit */
     uint64_t detached;  /* how often it was: who holds on to it may find it in another task */
     uint64_t turn;      /* another one when it is detached or gets another area: who has the number knows where it is */
-    uint64_t scope;     /* one bit: units that have it are wanted */
     int branch;         /* branch arms are wanted too */
     int kernel;         /* what the kernel records is wanted too */
     PyObject *on_full;  /* on_full(): makes room, or does not; NULL for none */
     int in_full, attached;
     thread_t *thread;
-    uint64_t begun; /* the PC of the loop that has begun last, and has not come to its body yet */
 } SinkObject;
 
 typedef struct {

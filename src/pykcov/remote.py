@@ -109,9 +109,7 @@ class Session:
         return slot[Word.SEQUENCE] != self.sequence or not slot[Word.REMOTE]
 
     def is_deserted(self) -> bool:
-        """Tell whether the process that listens has died; then what it had is given back."""
-        if not self.listener:
-            return False
+        """Tell whether the process that listens, another one, has died; then what it had is given back."""
         # To ask is a system call, on which all processes of the namespace meet.
         now = time.monotonic()
         if now < self.trusted:
@@ -151,7 +149,8 @@ class Session:
                 self.drain()
             if left and self.drained and self.drain is None:
                 return False
-            _recorder.tell(self.dropped, head, left)
+            if left or head[Head.LOST]:
+                _recorder.tell(self.dropped, head, left)
             if ends:
                 head[Head.DEVICE] = 0
             return True
@@ -402,14 +401,16 @@ def _join(key: int) -> Session | None:
     return _sessions.setdefault(key, session)
 
 
-def enter(handle: int, key: int, *, implicit: bool = False) -> Section | None:
-    """Open a section of the session ``key`` in the current task; None if it is over. Never raises."""
+def enter(
+    handle: int, key: int, owner: Task | None = None, *, implicit: bool = False
+) -> Section | None:
+    """Open a section of the session ``key`` in the current task (``owner``); None if it is over. Never raises."""
     handle = int.__index__(handle)
     try:
         session = _sessions.get(key) or _join(key)
-        if session is None or session.is_over() or session.is_deserted():
+        if session is None or session.is_over() or (session.listener and session.is_deserted()):
             return None
-        owner = task.current()
+        owner = owner or task.current()
         for section in owner.sections:
             if section.session is session:
                 section.depth += 1
@@ -489,12 +490,12 @@ def adopt() -> None:
         task.current()
 
 
-def _follow() -> None:
+def _follow(owner: Task) -> None:
     """Collect the new current task for every collect() that caused it."""
     # From the outermost on: of exclusive ones the innermost is to record.
-    for found in task.chain(task.inherited()):
+    for found in task.chain(_recorder.inherited_var.get()):
         if found.follow:
-            enter(found.handle, found.device, implicit=True)
+            enter(found.handle, found.device, owner, implicit=True)
 
 
 def enter_all(found: _recorder.Inherited | None) -> Sequence[Section]:
@@ -563,6 +564,6 @@ def _at_exit() -> None:
 
 
 task.follow = _follow
-_recorder.install(enter=enter, leave=_leave, adopt=adopt, find=_find)
+_recorder.install(enter=enter, leave=_leave, adopt=task.current, find=_find)
 namespace.in_child(_after_fork)
 namespace.at_exit(_at_exit)

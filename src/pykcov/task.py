@@ -83,7 +83,7 @@ class Task(_recorder.Task):
     def begin(self, section: Section) -> None:
         """Own a section."""
         self.sections.append(section)
-        self.own()
+        _owners[self.serial] = self
 
     def end(self, section: Section) -> None:
         """Own a section no more."""
@@ -112,7 +112,7 @@ _owners: dict[int, Task] = {}
 _pid = os.getpid()
 
 
-def follow() -> None:
+def follow(_owner: Task, /) -> None:
     """Collect the new current task for every collect() that caused it. remote.py puts its own here."""
 
 
@@ -122,7 +122,7 @@ def current() -> Task:
     if task is None:
         task = Task()
         task.bind(task._end)
-        follow()
+        follow(task)
     return task  # type: ignore[return-value]
 
 
