@@ -84,7 +84,7 @@ IN_GUEST = env PYKCOV_TEST_DEVICE=/sys/kernel/debug/kcov PYKCOV_TEST_SEQUENCES=$
 	-o faulthandler_timeout=$(PATIENCE)
 
 kernel-test-x86-%: .venv/%/installed
-	.venv/$*/bin/python tools/kernel/run.py --timeout 3600 x86 $(IN_GUEST) $(or $(ARGS),tests/kernel tests/conformance)
+	.venv/$*/bin/python tools/kernel/run.py --timeout $$((2500 + $(PATIENCE))) x86 $(IN_GUEST) $(or $(ARGS),tests/kernel tests/conformance)
 
 kernel-test-%: .venv/%/installed
 	.venv/$*/bin/python tools/kernel/run.py --timeout $$((600 + $(PATIENCE))) um $(IN_GUEST) $(or $(ARGS),tests/kernel tests/conformance)

@@ -104,9 +104,11 @@ static int take_word(LockObject *l)
         return EBADF;
     if (__atomic_compare_exchange_n(word, &owner, (uint64_t)me, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return 0;
-    /* What is no process's byte is damage. */
-    if (owner >> 62 == 1 && is_held(number_of(l, lock_fd_name), (long)owner) > 0)
-        return EAGAIN;
+    if (owner >> 62 == 1) { /* else it is damage, and nobody's */
+        const int held = is_held((int)number_of(l, lock_fd_name), (long)owner);
+        if (held)
+            return held < 0 ? errno : EAGAIN;
+    }
     return __atomic_compare_exchange_n(word, &owner, (uint64_t)me, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) ? 0 : EAGAIN;
 }
 

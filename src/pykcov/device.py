@@ -111,7 +111,6 @@ class Device(Closing):
         self._slot = self._registry.slot(self.number)
         self._file = self._registry.next_file()
         self._slot[Word.SERIAL] = self._file
-        self._lock = self._registry.device_lock(self.number)
         self._pid = this_process()[0]
         self._closed = False
         _open_devices[self._file] = self
@@ -136,7 +135,7 @@ class Device(Closing):
             raise KcovError(
                 EINVAL, f"{call}: {size} words: from {abi.MIN_SIZE} to {abi.MAX_SIZE} can be had"
             )
-        with self._lock:
+        with self._get_lock():
             self._check_there(call)
             if self._slot[Word.MODE] != Mode.DISABLED:
                 raise KcovError(
@@ -183,7 +182,7 @@ class Device(Closing):
         mode = _number(call, "mode", mode)
         owner = task.current()
         probes.check(mode, self._scope)
-        with self._lock:
+        with self._get_lock():
             self._check_init(call)
             if owner.local is not None:
                 raise _busy(call, "local", owner.local)
@@ -313,7 +312,7 @@ class Device(Closing):
         self._check_open("trace")
         if not self._has_area():
             raise KcovError(EINVAL, f"trace: device {self.number} has no area before init_trace")
-        with self._lock:
+        with self._get_lock():
             session = find_session(self._key())
             if session is not None:
                 gather(session, live=False)
@@ -383,8 +382,8 @@ class Device(Closing):
         return area
 
     def _get_lock(self) -> namespace.Lock:
-        """Return the lock that guards the device and its area."""
-        return self._lock
+        """Return the lock that guards the device and its area. A forked child's is its own."""
+        return self._registry.device_lock(self.number)
 
     def _key(self) -> int:
         """Return the key of the current session."""
@@ -392,7 +391,7 @@ class Device(Closing):
 
     def _end_collect(self) -> None:
         """Bring in all open sections and disable, whichever task calls."""
-        with self._lock:
+        with self._get_lock():
             session = find_session(self._key())
             if session is not None:
                 for section in list(session.sections):
@@ -431,7 +430,7 @@ class Device(Closing):
         exclusive: bool = False,
     ) -> None:
         call = "remote_enable"
-        with self._lock:
+        with self._get_lock():
             self._check_init(call)
             if owner is not None and owner.remote is not None:
                 raise _busy(call, "remote", owner.remote)
@@ -471,7 +470,7 @@ class Device(Closing):
             log.debug("%s: device %d, %d handles", call, self.number, len(every))
 
     def _disable(self, owner: Task | None) -> None:
-        with self._lock:
+        with self._get_lock():
             session = find_session(self._key())
             if session is not None:
                 gather(session, live=False)
@@ -515,7 +514,7 @@ class Device(Closing):
         """The last reference is gone: free the slot and the file, unless a task still collects."""
         _open_devices.pop(self._file, None)
         _closed_enabled.pop(self._file, None)
-        with self._lock:
+        with self._get_lock():
             mine = self._slot[Word.SERIAL] == self._file and self._pid == this_process()[0]
             mode = self._slot[Word.MODE]
             if not mine or mode == Mode.FREE:

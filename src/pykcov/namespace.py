@@ -120,8 +120,9 @@ class Namespace:
 
     def _live(self) -> None:
         """Take the byte that tells others that this process is alive."""
-        self.alive = alive_byte(*this_process())
-        _recorder.lock_byte(self.lock_fd, self.alive, False)
+        byte = alive_byte(*this_process())
+        _recorder.lock_byte(self.lock_fd, byte, False)
+        self.alive = byte
 
     def is_alive(self, pid: int, started: int) -> bool:
         """Tell whether the process that this_process() named so uses this namespace. A dead one never does."""
@@ -136,11 +137,13 @@ class Namespace:
 
     def close(self) -> None:
         """Give up the directory and the locks."""
-        for fd in (self.lock_fd, self.dir_fd):
-            if fd >= 0:
-                os.close(fd)
+        fds = self.lock_fd, self.dir_fd
+        # Before: a thread that goes on must not believe that it can have a lock.
         self.lock_fd = self.dir_fd = -1
         self.alive = 0
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
 
     def leave(self) -> None:
         """Close; the last process that uses the namespace removes its files."""
@@ -160,12 +163,13 @@ class Namespace:
 
     def after_fork(self) -> None:
         """Take locks of this process's own: the parent's are shared with the descriptor."""
-        old = self.lock_fd
         self.alive = 0
-        self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
-        os.close(old)
-        self._share()
-        self._live()
+        old, self.lock_fd = self.lock_fd, self.open("lock", os.O_RDWR | os.O_CREAT)
+        try:
+            self._share()
+            self._live()
+        finally:
+            os.close(old)
         self.registry_lock = self.make_lock(0, "registry")
         self.codemap_lock = self.make_lock(1, "code map")
 
@@ -402,8 +406,10 @@ def _after_fork() -> None:
     if _current is not None:
         try:
             _current.after_fork()
-        except OSError:
-            pass
+        except (
+            OSError
+        ):  # without locks of its own it must not use, and not remove, what is its parent's
+            _current.close()
     for function in _forked:
         function()
     _quiet.__exit__()

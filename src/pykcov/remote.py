@@ -108,17 +108,18 @@ class Session:
         slot = self.slot
         return slot[Word.SEQUENCE] != self.sequence or not slot[Word.REMOTE]
 
-    def is_deserted(self) -> bool:
-        """Tell whether the process that listens, another one, has died; then what it had is given back."""
-        # To ask is a system call, on which all processes of the namespace meet.
-        now = time.monotonic()
-        if now < self.trusted:
+    def is_listening(self) -> bool:
+        """Tell whether somebody listens; what a process had that has died meanwhile is given back."""
+        if self.is_over():
             return False
+        # To ask is a system call, on which all processes of the namespace meet.
+        if not self.listener or (now := time.monotonic()) < self.trusted:
+            return True
         if self.registry.namespace.is_held(self.listener):
             self.trusted = now + _TRUST
-            return False
+            return True
         self.registry.reap(self.slot_number)
-        return True
+        return False
 
     def take(self, source: Area, *, ends: bool = False) -> bool:
         """Move what a section's area has that is not in the device's yet (kcov_move_area).
@@ -182,7 +183,8 @@ class Section:
         self.area = area = session.pool.get(session.kind)
         self.sink = area.sink
         self.turn = area.sink.turn  # before: a signal handler may raise as soon as it is attached
-        self._begin(area)
+        name = _thread_name(session)
+        _recorder.begin_section(area.head, session.key, handle, owner.serial, name, 0, 0)
         self.kernel: Thread | None = None
         owner.begin(self)
         session.sections[self] = None
@@ -201,17 +203,6 @@ class Section:
             if section.session.exclusive:
                 section.sink.scope = section.scope_bit if inner else 0
                 inner = False
-
-    def _begin(self, area: Area, before: Area | None = None) -> None:
-        """Say whose section an area is; ``before`` it, this one has filled another."""
-        session, after, began = self.session, 0, 0
-        if before is not None:
-            file = FileName.parse(before.name)
-            after, began = file.number if file is not None else 0, before.head[Head.BEGAN]
-        name = _thread_name() if session.area.record_room else None
-        _recorder.begin_section(
-            area.head, session.key, self.handle, self.task.serial, name, after, began
-        )
 
     def flush(self) -> bool:
         """Move what was recorded so far into the device; return whether that was all. The section goes on."""
@@ -240,7 +231,18 @@ class Section:
         """Park the area, and record into another one. Another thread may end the section meanwhile."""
         session, full, turn = self.session, self.area, self.turn
         fresh, following = session.pool.get(session.kind), self.sink.next_turn()
-        self._begin(fresh, full)
+        file = FileName.parse(full.name)
+        assert file is not None
+        name = _thread_name(session)
+        _recorder.begin_section(
+            fresh.head,
+            session.key,
+            self.handle,
+            self.task.serial,
+            name,
+            file.number,
+            full.head[Head.BEGAN],
+        )
         # Before it does: a signal handler may raise as soon as it has. Who ends the section in between does nothing.
         self.area, self.turn = fresh, following
         if self.sink.move_on(turn, following, fresh.words, fresh.lost, fresh.operands):
@@ -325,7 +327,10 @@ class Section:
             return False
 
 
-def _thread_name() -> bytes:
+def _thread_name(session: Session) -> bytes | None:
+    """Return the name of this thread for a section record; None where there is no room for those."""
+    if not session.area.record_room:
+        return None
     # A program that has not imported it has no other thread with a name.
     current = getattr(sys.modules.get("threading"), "current_thread", None)
     return b"MainThread" if current is None else str(current().name).encode(errors="replace")
@@ -408,7 +413,8 @@ def enter(
     handle = int.__index__(handle)
     try:
         session = _sessions.get(key) or _join(key)
-        if session is None or session.is_over() or (session.listener and session.is_deserted()):
+        # Who disables a device of this process's own has made it forget the session before.
+        if session is None or (not session.is_own and not session.is_listening()):
             return None
         owner = owner or task.current()
         for section in owner.sections:
@@ -492,10 +498,13 @@ def adopt() -> None:
 
 def _follow(owner: Task) -> None:
     """Collect the new current task for every collect() that caused it."""
+    found = _recorder.inherited_var.get()
+    if found is None:
+        return
     # From the outermost on: of exclusive ones the innermost is to record.
-    for found in task.chain(_recorder.inherited_var.get()):
-        if found.follow:
-            enter(found.handle, found.device, owner, implicit=True)
+    for each in task.chain(found) if found.outer is not None else (found,):
+        if each.follow and each.live:
+            enter(each.handle, each.device, owner, implicit=True)
 
 
 def enter_all(found: _recorder.Inherited | None) -> Sequence[Section]:

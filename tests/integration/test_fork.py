@@ -8,6 +8,7 @@ import functools
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,7 +195,7 @@ def test_a_child_does_not_inherit_a_lock_that_another_thread_held(which: str) ->
 
 @pytest.mark.parametrize("which", ["registry", "device"])
 def test_a_child_whose_parent_keeps_a_lock_ends_all_the_same(which: str) -> None:
-    """Locks of the system are the parent's: verbs say so after a while, and annotations never wait for ever."""
+    """It is the parent's: verbs say so after a while, and annotations never wait for ever."""
     with listening(HANDLE) as device:
 
         def body() -> None:
@@ -443,3 +445,71 @@ def test_a_device_that_was_closed_while_enabled_is_forgotten_when_its_task_has_e
         gc.collect()
         time.sleep(0.01)
     assert found[0]() is None
+
+
+def test_the_lock_of_an_inherited_device_is_not_that_of_the_parents_threads() -> None:
+    """Not for a thread of the child either that has the identifier of the one that held it."""
+    with pykcov.open(include=HERE) as device:
+        device.init_trace(64)
+        free, freed = os.pipe()
+
+        def body() -> None:
+            os.close(freed)
+            found: list[str] = []
+
+            def enable() -> None:
+                try:
+                    device.enable()
+                except pykcov.KcovError as error:
+                    found.append(str(error))
+
+            for _ in range(2):
+                thread = threading.Thread(target=enable)
+                thread.start()
+                thread.join()
+                os.read(free, 1)
+            assert len(found) == 1 and "another process has kept its lock" in found[0], found
+
+        with held(registry.get().device_lock(device.number)) as release:
+            child = start(body)
+            time.sleep(2.5)  # longer than the child waits
+            release()
+        os.close(freed)
+        end(child)
+        os.close(free)
+
+
+STARVED = """
+import os, resource, sys
+import pykcov
+from pykcov import namespace
+
+device = pykcov.open(include=[__file__])
+device.init_trace(64)
+space = namespace.get()
+before = space.names()
+spare = os.open(os.devnull, os.O_RDONLY)
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (spare + 1, hard))
+child = os.fork()
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+if not child:
+    with pykcov.remote(1):
+        pass
+    sys.exit()
+assert os.waitpid(child, 0)[1] == 0
+assert space.names() == before, space.names()
+device.enable()
+device.disable()
+"""
+
+
+def test_a_child_that_cannot_open_its_own_files_leaves_its_parents_alone(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(STARVED)
+    done = subprocess.run(
+        [sys.executable, program],
+        env=os.environ | {"PYKCOV_NAMESPACE": f"starved-{os.getpid()}"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -92,6 +92,30 @@ def test_who_was_killed_keeps_nothing(device: pykcov.Device) -> None:
     assert word_of(device)[0] == 0
 
 
+def test_who_cannot_ask_whether_the_owner_lives_does_not_take_it(device: pykcov.Device) -> None:
+    """The program has closed descriptors that are not its own."""
+    space, word = namespace.get(), word_of(device)
+    reading, writing = os.pipe()
+
+    def hold() -> None:
+        with lock_of(device):
+            os.write(writing, b"x")
+            signal.pause()
+
+    child, fd = fork(hold), space.lock_fd
+    os.read(reading, 1)
+    owner = word[0]
+    space.lock_fd = -1
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            lock_of(device).__enter__()
+        assert word[0] == owner
+    finally:
+        space.lock_fd = fd
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 @pytest.mark.parametrize(
     "damage", [1, 2, 16, 1 << 62, alive_byte(1, 1), (1 << 63) + 5, 2**64 - 1], ids=hex
 )
