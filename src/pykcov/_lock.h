@@ -174,8 +174,7 @@ static PyObject *lock_enter(LockObject *l, PyObject *Py_UNUSED(arg))
         PyThread_release_lock(l->mutex);
         if (error == EAGAIN || error == EACCES)
             return PyObject_CallMethod(l->space, "stuck", "Os", l->what, "another process");
-        errno = error;
-        return PyErr_SetFromErrno(PyExc_OSError);
+        return PyObject_CallMethod(l->space, "unusable", "Oi", l->what, error);
     }
     l->owner = me;
     l->depth = 1;

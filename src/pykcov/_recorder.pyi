@@ -218,7 +218,7 @@ class Lock:
 
     ``where`` is a byte of the file ``space.lock_fd``, or a word of shared memory: it has the ``space.alive`` of its
     owner, and a dead one has it no more. ``patience``: seconds that anybody waits; then ``space.stuck(what, who)``
-    raises.
+    raises; ``space.unusable(what, errno)`` does where the system gives no lock.
     """
 
     def __new__(

@@ -181,6 +181,13 @@ class Namespace:
         """Raise the KcovError ETIMEDOUT of a lock whose holder does not let go of it."""
         raise KcovError(errno.ETIMEDOUT, f"{what}: {who} has kept its lock for {_PATIENCE:.0f} s")
 
+    def unusable(self, what: str, error: int) -> NoReturn:
+        """Raise the KcovError of a lock that the system does not give."""
+        cause = os.strerror(error)
+        if self.lock_fd < 0:
+            cause = "this process has left it, or could not open its files when it was forked"
+        raise KcovError(error, f"{what}: namespace {self.path}: {cause}")
+
     def open(self, name: str, flags: int) -> int:
         """Open a file of the namespace and return its descriptor; it has to be this user's alone."""
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC

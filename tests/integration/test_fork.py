@@ -496,6 +496,12 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 if not child:
     with pykcov.remote(1):
         pass
+    try:
+        device.enable()
+    except pykcov.KcovError as error:
+        assert "could not open its files when it was forked" in str(error), error
+    else:
+        os._exit(1)
     sys.exit()
 assert os.waitpid(child, 0)[1] == 0
 assert space.names() == before, space.names()
