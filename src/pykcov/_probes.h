@@ -109,27 +109,58 @@ static inline int flags_of(const ProbeObject *p)
     return Py_TYPE(p) == &ProbeType ? ((const LongProbeObject *)p)->flags : 0;
 }
 
-static PyObject *probe_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kw))
+static PyObject *make_probe(PlacesObject *places, Py_ssize_t first, Py_ssize_t count, int flags)
 {
-    PyObject *places;
-    Py_ssize_t first, count;
-    int flags = 0;
-    if (!PyArg_ParseTuple(args, "O!nn|i:Probe", &PlacesType, &places, &first, &count, &flags))
-        return NULL;
-    if (first < 0 || count < 1 || first > ((PlacesObject *)places)->n - count)
+    if (first < 0 || count < 1 || first > places->n - count)
         return PyErr_Format(PyExc_ValueError, "places from %zd, %zd of them", first, count);
+    PyTypeObject *type = &ProbeType;
     if (count <= 2 && !flags)
         type = count == 1 ? &SingleType : &DoubleType;
     ProbeObject *p = (ProbeObject *)type->tp_alloc(type, 0);
     if (p) {
-        p->places = (PlacesObject *)Py_NewRef(places);
-        p->pcs = p->places->pcs + first;
+        p->places = (PlacesObject *)Py_NewRef((PyObject *)places);
+        p->pcs = places->pcs + first;
         if (type == &ProbeType) {
             ((LongProbeObject *)p)->count = count;
             ((LongProbeObject *)p)->flags = flags;
         }
     }
     return (PyObject *)p;
+}
+
+static PyObject *probe_new(PyTypeObject *Py_UNUSED(type), PyObject *args, PyObject *Py_UNUSED(kw))
+{
+    PyObject *places;
+    Py_ssize_t first, count;
+    int flags = 0;
+    if (!PyArg_ParseTuple(args, "O!nn|i:Probe", &PlacesType, &places, &first, &count, &flags))
+        return NULL;
+    return make_probe((PlacesObject *)places, first, count, flags);
+}
+
+/* make_probes(places, probes, kind) -> [Probe or None] for those of `probes` that are (kind, first, count, flags): in C
+ * because a program has many. */
+static PyObject *make_probes(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *places, *probes, *kind;
+    if (!PyArg_ParseTuple(args, "O!O!U", &PlacesType, &places, &PyTuple_Type, &probes, &kind))
+        return NULL;
+    PyObject *made = PyList_New(PyTuple_GET_SIZE(probes));
+    for (Py_ssize_t i = 0; made && i < PyTuple_GET_SIZE(probes); i++) {
+        PyObject *of = PyTuple_GET_ITEM(probes, i), *its, *probe = NULL;
+        Py_ssize_t first, count;
+        int flags;
+        if (!PyTuple_Check(of) || PyTuple_GET_SIZE(of) != 4 || !PyUnicode_Check(PyTuple_GET_ITEM(of, 0)) ||
+            PyUnicode_Compare(PyTuple_GET_ITEM(of, 0), kind) != 0)
+            probe = Py_NewRef(Py_None);
+        else if (PyArg_ParseTuple(of, "Onni", &its, &first, &count, &flags))
+            probe = make_probe((PlacesObject *)places, first, count, flags);
+        if (probe)
+            PyList_SET_ITEM(made, i, probe);
+        else
+            Py_CLEAR(made);
+    }
+    return made;
 }
 
 static void probe_free(ProbeObject *p)
@@ -436,37 +467,49 @@ static PyObject *count_sites(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ar
     return Py_BuildValue("nO", all_sites.n, all_sites.awake ? Py_True : Py_False);
 }
 
+/* Returns the number behind a prefix, -1 if a text is something else. */
+static Py_ssize_t number_behind(PyObject *text, PyObject *prefix)
+{
+    const Py_ssize_t start = PyUnicode_GET_LENGTH(prefix), end = PyUnicode_GET_LENGTH(text);
+    if (end <= start || end > start + 9 || PyUnicode_Tailmatch(text, prefix, 0, PY_SSIZE_T_MAX, -1) != 1)
+        return -1;
+    Py_ssize_t number = 0;
+    for (Py_ssize_t i = start; i < end; i++) {
+        const Py_UCS4 digit = PyUnicode_READ_CHAR(text, i) - '0';
+        if (digit > 9)
+            return -1;
+        number = 10 * number + (Py_ssize_t)digit;
+    }
+    return number;
+}
+
 /* Puts probes in the place of the placeholders in a code object that nobody has seen yet, and in all that are in it.
  * Who calls keeps them for ever, for code of the same file that is loaded again: nobody has to count. */
-static int plant_in(PyCodeObject *code, PyObject *probes)
+static void plant_in(PyCodeObject *code, PyObject *probes, PyObject *prefix)
 {
     PyObject *consts = code->co_consts;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(consts); i++) {
         PyObject *value = PyTuple_GET_ITEM(consts, i);
         if (PyCode_Check(value)) {
-            if (plant_in((PyCodeObject *)value, probes) < 0)
-                return -1;
+            plant_in((PyCodeObject *)value, probes, prefix);
         } else if (PyUnicode_CheckExact(value)) {
-            PyObject *probe = PyDict_GetItemWithError(probes, value);
-            if (!probe) {
-                if (PyErr_Occurred())
-                    return -1;
+            const Py_ssize_t number = number_behind(value, prefix);
+            if (number < 0 || number >= PyList_GET_SIZE(probes))
                 continue;
-            }
+            PyObject *probe = PyList_GET_ITEM(probes, number);
             PyTuple_SET_ITEM(consts, i, Py_NewRef(probe));
             STOP_COUNTING(probe);
             Py_DECREF(value);
         }
     }
-    return 0;
 }
 
 static PyObject *plant(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *code, *probes;
-    if (!PyArg_ParseTuple(args, "O!O!", &PyCode_Type, &code, &PyDict_Type, &probes) ||
-        plant_in((PyCodeObject *)code, probes) < 0)
+    PyObject *code, *probes, *prefix;
+    if (!PyArg_ParseTuple(args, "O!O!U", &PyCode_Type, &code, &PyList_Type, &probes, &prefix))
         return NULL;
+    plant_in((PyCodeObject *)code, probes, prefix);
     Py_RETURN_NONE;
 }
 
@@ -503,5 +546,6 @@ static PyObject *watch_exec(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg
     {"wake", wake, METH_O, NULL},                 \
     {"is_probed", is_probed, METH_O, NULL},       \
     {"count_sites", count_sites, METH_NOARGS, NULL}, \
+    {"make_probes", make_probes, METH_VARARGS, NULL}, \
     {"plant", plant, METH_VARARGS, NULL},         \
     {"watch_exec", watch_exec, METH_NOARGS, NULL},

@@ -285,8 +285,17 @@ def is_probed(code: types.CodeType, /) -> bool:
 def count_sites() -> tuple[int, bool]:
     """Return how many sites there are, and whether they are awake."""
 
-def plant(code: types.CodeType, probes: dict[str, Any], /) -> None:
-    """Put probes in the place of placeholders, in a code object that nobody has seen yet and all that are in it."""
+def make_probes(places: Places, probes: tuple[tuple[Any, ...], ...], kind: str, /) -> list[Any]:
+    """Return for each of ``probes`` that is ``(kind, first, count, flags)`` a Probe, for others None.
+
+    Raises ValueError for places that there are not.
+    """
+
+def plant(code: types.CodeType, probes: list[Any], prefix: str, /) -> None:
+    """Put probes in the place of placeholders, in a code object that nobody has seen yet and all that are in it.
+
+    A placeholder is the text of ``prefix`` and the probe's number.
+    """
 
 def watch_exec() -> None:
     """From now on call ``uncompiled`` when code is executed, or made, that has no sites."""

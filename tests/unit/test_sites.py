@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from pykcov import _recorder
-from pykcov.probes.placeholders import Placeholders, text_of
+from pykcov.probes.placeholders import LINES, PREFIX, Placeholders, text_of
 from pykcov.probes.recipe import compile_file
 from pykcov.probes.sites import find_sites, inner_codes, with_prologue
 
@@ -31,10 +31,7 @@ def probed(text: str, name: str = "sites.py") -> tuple[dict[str, Any], CodeType]
     assert recipe is not None
     recipe = recipe._replace(code=marshal.loads(marshal.dumps(recipe.code)))
     places = _recorder.Places(len(recipe.places))
-    probes = {
-        text_of(i): _recorder.Probe(places, *rest) for i, (_, *rest) in enumerate(recipe.probes)
-    }
-    _recorder.plant(recipe.code, probes)
+    _recorder.plant(recipe.code, _recorder.make_probes(places, recipe.probes, LINES), PREFIX)
     for code, sites in zip(inner_codes(recipe.code), recipe.sites, strict=True):
         _recorder.add_sites(code, sites)
     names: dict[str, Any] = {"__name__": "sites"}
@@ -188,6 +185,9 @@ def test_what_is_no_site_is_refused() -> None:
             _recorder.add_sites(code, SITE.pack(unit, skip))
     with pytest.raises(ValueError, match="2 of them"):
         _recorder.Probe(_recorder.Places(3), 2, 2)
+    with pytest.raises(ValueError, match="2 of them"):
+        _recorder.make_probes(_recorder.Places(3), ((LINES, 2, 2, 0),), LINES)
+    assert _recorder.make_probes(_recorder.Places(3), (("other", 2, 2, 0),), LINES) == [None]
     with pytest.raises(ValueError, match="1 PCs for 3"):
         _recorder.Places(3).fill(bytes(8), 1)
 

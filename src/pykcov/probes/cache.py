@@ -20,6 +20,8 @@ _DIGEST = 32  # bytes
 _DAY = 24 * 3600  # seconds
 _KEPT = 30 * _DAY
 _is_pruned = False
+_made_by: list[tuple[int, int]] = []
+"""Size and time of the files that decide what is kept, as this process has them."""
 _RECIPE = (
     "recipe.py", "insertion.py", "rewrite.py", "nodes.py", "placeholders.py", "sites.py", "source.py", "places.py",
 )  # fmt: skip
@@ -98,11 +100,11 @@ def _prune(where: str) -> None:
 
 def _entry(path: str, variant: object) -> str:
     """Return the name of the entry for a file, of this Python and of this pykcov."""
-    here = os.path.dirname(__file__)
-    made_by = [
-        (s.st_size, s.st_mtime_ns) for s in (os.stat(os.path.join(here, n)) for n in _RECIPE)
-    ]
-    key = repr((path, sys.version, sys.implementation.cache_tag, made_by, variant))
+    if not _made_by:
+        here = os.path.dirname(__file__)
+        found = [os.stat(os.path.join(here, name)) for name in _RECIPE]
+        _made_by[:] = [(status.st_size, status.st_mtime_ns) for status in found]
+    key = repr((path, sys.version, sys.implementation.cache_tag, _made_by, variant))
     name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     return os.path.join(directory(), name)
 

@@ -25,7 +25,7 @@ from ..late import find_behind
 from ..scope import Scope
 from . import cache, compare, scopes
 from .events import is_generated
-from .placeholders import text_of
+from .placeholders import LINES, PREFIX
 from .recipe import Recipe, Rewriter, Variant, compile_file
 from .rewrite import KIND, Extent
 from .sites import inner_codes
@@ -45,7 +45,7 @@ class _File:
     path: str
     recipe: Recipe
     places: _recorder.Places
-    probes: dict[str, Any]
+    probes: list[Any]
     """What stands in the place of its placeholders: the same each time, so that its code is equal each time."""
     version: int = -1
     """Of the scopes when its mask was set."""
@@ -257,24 +257,21 @@ def _assemble(path: str, recipe: Recipe, variant: Variant) -> CodeType:
     file = _files.get(key)
     if file is None:
         places = _recorder.Places(len(recipe.places))
-        probes = {
-            text_of(number): _make(probe, places) for number, probe in enumerate(recipe.probes)
-        }
+        probes = _recorder.make_probes(places, recipe.probes, LINES)
+        if variant.comparisons is not None:
+            for number, probe in enumerate(recipe.probes):
+                if probe[0] == KIND:
+                    probes[number] = compare.make(probe, places)
         file = _files[key] = _File(path, recipe, places, probes)
     if variant.comparisons is not None:
         compare.instrumented(path)
-    _recorder.plant(recipe.code, file.probes)
+    _recorder.plant(recipe.code, file.probes, PREFIX)
     for code, sites in zip(inner_codes(recipe.code), recipe.sites, strict=True):
         if sites:
             _recorder.add_sites(code, sites)
     if _awake or _recorder.comparing():
         _resolve(file)
     return recipe.code
-
-
-def _make(probe: tuple[Any, ...], places: _recorder.Places) -> object:
-    kind, *rest = probe
-    return compare.make(probe, places) if kind == KIND else _recorder.Probe(places, *rest)
 
 
 class ProbeLoader(SourceFileLoader):

@@ -10,9 +10,12 @@ import ast
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-__all__ = ["NO_COLUMN", "NO_LINE", "Placeholders", "number_of"]
+__all__ = ["LINES", "NO_COLUMN", "NO_LINE", "PREFIX", "Placeholders", "number_of"]
 
-_PREFIX = "\0pykcov "
+PREFIX = "\0pykcov "
+"""A placeholder is this and a number."""
+LINES = "lines"
+"""The kind of probe that records places: (kind, first, count, flags)."""
 NO_COLUMN = -1
 NO_LINE = -1
 
@@ -41,7 +44,7 @@ class Placeholders:
 
     def lines(self, places: Sequence[Any], line: int, flags: int = 0) -> ast.UnaryOp:
         """Return an expression that records places and is False; `flags` are those of a Probe."""
-        probe = ast.UnaryOp(ast.Invert(), self.new("lines", *self.place(*places), flags))
+        probe = ast.UnaryOp(ast.Invert(), self.new(LINES, *self.place(*places), flags))
         return at(line, probe)
 
 
@@ -61,11 +64,11 @@ def at(line: int, node: _Node) -> _Node:
 
 def text_of(number: int) -> str:
     """Return the constant that stands for a probe."""
-    return f"{_PREFIX}{number}"
+    return f"{PREFIX}{number}"
 
 
 def number_of(constant: object) -> int:
     """Return which probe a constant of a code object stands for, -1 if it is none."""
-    if type(constant) is str and constant.startswith(_PREFIX):
-        return int(constant[len(_PREFIX) :])
+    if type(constant) is str and constant.startswith(PREFIX):
+        return int(constant[len(PREFIX) :])
     return -1

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from . import places
 from .insertion import ENTRY, insert
-from .placeholders import Placeholders, number_of, text_of
+from .placeholders import LINES, Placeholders, number_of, text_of
 from .rewrite import Extent, transform
 from .sites import find_sites, inner_codes, with_prologue
 from .source import Source, analyse
@@ -86,7 +86,7 @@ def compile_file(
         code = _finish(code, placeholders, source)
     except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError, SystemError):
         return None
-    sleepers = {i for i, probe in enumerate(placeholders.probes) if probe[0] == "lines"}
+    sleepers = {i for i, probe in enumerate(placeholders.probes) if probe[0] == LINES}
     return Recipe(
         source.digest,
         source.nlines,
@@ -117,7 +117,7 @@ def _finish(code: CodeType, placeholders: Placeholders, source: Source) -> CodeT
     entered = False
     for value in code.co_consts:
         number = number_of(value)
-        if number >= 0 and placeholders.probes[number][0] == "lines":
+        if number >= 0 and placeholders.probes[number][0] == LINES:
             first = placeholders.probes[number][1]
             if placeholders.places[first] == ENTRY:
                 placeholders.places[first] = places.entry(code)
@@ -131,7 +131,7 @@ def _begin(code: CodeType, placeholders: Placeholders, source: Source) -> CodeTy
     lines = places.line_table(code, source)
     if lines:
         found.append(next(iter(lines.values())))
-    placeholders.new("lines", *placeholders.place(*found), 0)
+    placeholders.new(LINES, *placeholders.place(*found), 0)
     return with_prologue(code, text_of(len(placeholders.probes) - 1))
 
 
