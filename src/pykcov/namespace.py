@@ -413,9 +413,8 @@ def _after_fork() -> None:
     if _current is not None:
         try:
             _current.after_fork()
-        except (
-            OSError
-        ):  # without locks of its own it must not use, and not remove, what is its parent's
+        except OSError:
+            # Without locks of its own it must not use, and not remove, what is its parent's.
             _current.close()
     for function in _forked:
         function()
