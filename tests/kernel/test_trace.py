@@ -116,7 +116,7 @@ def test_ctrl_c_is_for_the_program_and_its_calls_are_printed_all_the_same(tmp_pa
 
 
 def test_a_signal_for_pykcov_is_passed_on() -> None:
-    program = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(6)); print('ready', flush=True)\nwhile True: signal.pause()"
+    program = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(6)); print('ready', flush=True)\nwhile True: time.sleep(0.1)"
     running = subprocess.Popen(
         [*TRACE, "-o", "/dev/null", "--", sys.executable, "-c", program], stdout=subprocess.PIPE
     )
