@@ -88,7 +88,7 @@ static int is_held(int fd, long byte)
 /* Returns a number that the lock's space has, -1 if it has none. */
 static long number_of(const LockObject *l, PyObject *name)
 {
-    PyObject *number = l->space && name ? PyObject_GetAttr(l->space, name) : NULL;
+    PyObject *number = l->space ? PyObject_GetAttr(l->space, name) : NULL;
     long value = number ? PyLong_AsLong(number) : -1;
     Py_XDECREF(number);
     PyErr_Clear();

@@ -498,13 +498,10 @@ def adopt() -> None:
 
 def _follow(owner: Task) -> None:
     """Collect the new current task for every collect() that caused it."""
-    found = _recorder.inherited_var.get()
-    if found is None:
-        return
     # From the outermost on: of exclusive ones the innermost is to record.
-    for each in task.chain(found) if found.outer is not None else (found,):
-        if each.follow and each.live:
-            enter(each.handle, each.device, owner, implicit=True)
+    for found in task.chain(_recorder.inherited_var.get()):
+        if found.follow:
+            enter(found.handle, found.device, owner, implicit=True)
 
 
 def enter_all(found: _recorder.Inherited | None) -> Sequence[Section]:

@@ -83,7 +83,7 @@ class Task(_recorder.Task):
     def begin(self, section: Section) -> None:
         """Own a section."""
         self.sections.append(section)
-        _owners[self.serial] = self
+        self.own()
 
     def end(self, section: Section) -> None:
         """Own a section no more."""
