@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import io
 import itertools
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from contextlib import ExitStack, redirect_stderr
 from pathlib import Path
 from time import thread_time_ns
 
-from setting import AREA, Round, Setting
+from setting import AREA, Round, Setting, as_installed
 from workloads import WORKLOADS, Copy, no_words, timed
 
 import pykcov
@@ -118,8 +117,7 @@ def importing(setting: Setting) -> Round:
     Each in a process of its own: what one has loaded before, it knows.
     """
     cache = setting.directory / "cache"
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environment["XDG_CACHE_HOME"] = str(cache)
+    environment = as_installed() | {"XDG_CACHE_HOME": str(cache)}
     copies = {name: Copy(setting.directory, name) for name in ("plain", "probed", "before")}
     lines = sum(
         len(path.read_text("utf-8").splitlines())
@@ -243,7 +241,7 @@ CELLS = {
 }
 
 
-def load(directory: str, name: str) -> None:
+def import_copy(directory: str, name: str) -> None:
     """Import a copy of the programs, and say how many ns that took."""
     pykcov.instrument(include=[str(Path(directory) / "probed" / "*")])
     sys.path.insert(0, directory)
@@ -254,4 +252,4 @@ def load(directory: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    load(*sys.argv[1:])
+    import_copy(*sys.argv[1:])

@@ -20,6 +20,7 @@ from setting import (
     HANDLE,
     Round,
     Setting,
+    as_installed,
     empty_function,
     per_call,
     start_stop,
@@ -195,9 +196,7 @@ def recoverable(setting: Setting) -> Round:
 def startup(setting: Setting) -> Round:
     """CPU time that an inherited environment adds to `python -c pass`, in ms."""
     pairs = setting.times(4)
-    # As installed: its bytecode is there. Whether the user's own environment writes any is not what is measured.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = str(setting.directory / "bytecode")
+    environment = as_installed() | {"PYTHONPYCACHEPREFIX": str(setting.directory / "bytecode")}
 
     def child() -> float:
         process = subprocess.Popen([sys.executable, "-c", "pass"], env=environment)

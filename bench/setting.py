@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from time import thread_time_ns
@@ -25,6 +26,11 @@ class Setting(NamedTuple):
     def times(self, count: int) -> int:
         """Return how often to do something that is done ``count`` times in a real run."""
         return max(1, count // 50) if self.quick else count
+
+
+def as_installed() -> dict[str, str]:
+    """Return an environment in which a program has its bytecode, whether the user's own writes any or not."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def per_call(function: Callable[[int], None], times: int) -> float:

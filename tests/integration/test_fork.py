@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 import pykcov
+from integration.forks import end, start
 from pykcov import inventory, namespace, probes, registry
 
 HANDLE = 0xF0
@@ -50,33 +51,6 @@ def functions(trace: pykcov.Trace) -> Counter[str]:
 
 
 NAMES = ("parents", "childs", "grandchilds")
-
-
-def start(body: Callable[[], object], *, leaves: bool = True) -> int:
-    """Fork a child that does ``body``; return its pid. A child that hangs is ended by SIGALRM."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(60)
-        body()
-        if leaves:
-            namespace.leave()
-        status = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
-
-
-def end(child: int) -> None:
-    """Wait for a child, which has to end well."""
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status != -signal.SIGALRM, "the child has hung"
-    assert status == 0
 
 
 @contextlib.contextmanager

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 import pykcov
+from integration.forks import end, start
 from pykcov import namespace, registry
 from pykcov._recorder import Lock
 from pykcov.namespace import alive_byte
@@ -24,24 +26,33 @@ def device() -> Iterator[pykcov.Device]:
         yield device
 
 
-def fork(body: Callable[[], object]) -> int:
-    pid = os.fork()
-    if not pid:
-        status = 1
-        try:
-            body()
-            status = 0
-        finally:
-            os._exit(status)
-    return pid
-
-
 def lock_of(device: pykcov.Device) -> Lock:
     return registry.get().device_lock(device.number)
 
 
 def word_of(device: pykcov.Device) -> memoryview:
     return registry.get().slot(device.number)[Word.LOCK :]
+
+
+@contextlib.contextmanager
+def held_by_a_child(device: pykcov.Device) -> Iterator[None]:
+    """Another process holds the lock in the block, and is killed at its end."""
+    reading, writing = os.pipe()
+
+    def hold() -> None:
+        with lock_of(device):
+            os.write(writing, b"x")
+            signal.pause()
+
+    child = start(hold)
+    try:
+        os.read(reading, 1)
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reading)
+        os.close(writing)
 
 
 def test_processes_take_turns(device: pykcov.Device) -> None:
@@ -55,8 +66,8 @@ def test_processes_take_turns(device: pykcov.Device) -> None:
                 os.getppid()  # as long as a system call, another one may be in between
                 counter[0] = seen + 1
 
-    children = [fork(count) for _ in range(4)]
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    for child in [start(count) for _ in range(4)]:
+        end(child)
     assert counter[0] == 4 * TURNS
     assert word_of(device)[0] == 0
 
@@ -71,21 +82,9 @@ def test_its_owner_can_take_it_twice(device: pykcov.Device) -> None:
 
 
 def test_who_was_killed_keeps_nothing(device: pykcov.Device) -> None:
-    reading, writing = os.pipe()
-
-    def hold() -> None:
-        with lock_of(device):
-            os.write(writing, b"x")
-            signal.pause()
-
-    child = fork(hold)
-    os.read(reading, 1)
-    try:
+    with held_by_a_child(device):
         with pytest.raises(pykcov.KcovError, match="another process has kept its lock for 2 s"):
             lock_of(device).__enter__()
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
     assert word_of(device)[0]
     with lock_of(device):
         assert word_of(device)[0] == namespace.get().alive
@@ -95,27 +94,17 @@ def test_who_was_killed_keeps_nothing(device: pykcov.Device) -> None:
 def test_who_cannot_ask_whether_the_owner_lives_does_not_take_it(device: pykcov.Device) -> None:
     """The program has closed descriptors that are not its own."""
     space, word = namespace.get(), word_of(device)
-    reading, writing = os.pipe()
-
-    def hold() -> None:
-        with lock_of(device):
-            os.write(writing, b"x")
-            signal.pause()
-
-    child, fd = fork(hold), space.lock_fd
-    os.read(reading, 1)
-    owner = word[0]
-    space.lock_fd = -1
-    try:
-        with pytest.raises(
-            pykcov.KcovError, match=r"device \d+: namespace .*: this process has left it"
-        ):
-            lock_of(device).__enter__()
-        assert word[0] == owner
-    finally:
-        space.lock_fd = fd
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    with held_by_a_child(device):
+        owner, fd = word[0], space.lock_fd
+        space.lock_fd = -1
+        try:
+            with pytest.raises(
+                pykcov.KcovError, match=r"device \d+: namespace .*: this process has left it"
+            ):
+                lock_of(device).__enter__()
+            assert word[0] == owner
+        finally:
+            space.lock_fd = fd
 
 
 @pytest.mark.parametrize(
@@ -139,5 +128,5 @@ def test_a_child_that_was_forked_in_it_does_not_give_back_its_parents(
 
     with lock:
         parents = word[0]
-        assert os.waitpid(fork(leave), 0)[1] == 0
+        end(start(leave))
     assert word[0] == 0
