@@ -41,6 +41,19 @@ static inline void part_unit(PyCodeObject *Py_UNUSED(code), uint32_t Py_UNUSED(i
 
 #if PY_VERSION_HEX < 0x030c0000
 
+/* A site whose value nobody looks at, `skip` units behind its first: UNARY_INVERT; POP_TOP at its end become FOR_ITER,
+ * for which the probe is an iterator that has ended. From 3.12 on FOR_ITER has events, and counts how often. */
+#define SHORT_SITES
+
+static inline void shorten(PyCodeObject *code, uint32_t i, uint32_t skip)
+{
+    uint8_t *last = units_of(code) + 2 * (i + skip);
+    if (skip > 1 && last[-2] == UNARY_INVERT && last[0] == POP_TOP) {
+        put_unit(last - 2, make_unit(FOR_ITER, 1));
+        put_unit(last, make_unit(NOP, 0));
+    }
+}
+
 static inline int is_instrumented(PyCodeObject *Py_UNUSED(code)) { return 0; }
 static inline void forget_running(void) {}
 
@@ -51,6 +64,8 @@ static inline int set_unit_at(PyCodeObject *code, uint32_t i, uint16_t value)
 }
 
 #else
+
+static inline void shorten(PyCodeObject *Py_UNUSED(code), uint32_t Py_UNUSED(i), uint32_t Py_UNUSED(skip)) {}
 
 static inline int is_instrumented(PyCodeObject *code) { return code->_co_monitoring != NULL; }
 

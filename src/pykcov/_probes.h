@@ -1,13 +1,15 @@
 /* Compiled probes: a constant of the code whose `~` records (probes/insertion.py puts it there), and what lets them
  * sleep while nobody collects.
  *
- * A site is where a probe is used: LOAD_CONST probe; UNARY_INVERT; ... Asleep its first instruction is a
- * JUMP_FORWARD over what it does, or where its value stays on the stack, UNARY_INVERT is a NOP. One
- * code unit changes, so a frame that runs or is suspended anywhere goes on rightly. Copies of a code
- * object, marshalled ones too, are made of its co_code, which is asleep for ever: they are code
+ * A site is where a probe is used: LOAD_CONST probe; UNARY_INVERT; ... On 3.11 it is LOAD_CONST probe; FOR_ITER where
+ * nobody looks at the value. Asleep its first instruction is a JUMP_FORWARD over what it does, or where its value stays
+ * on the stack, UNARY_INVERT is a NOP. One code unit changes, so a frame that runs or is suspended anywhere goes on
+ * rightly. Copies of a code object, marshalled ones too, are made of its co_code, which is asleep for ever: they are code
  * without probes, and event probes see to it.
  */
 #include <opcode.h>
+
+#include "_codeunits.h"
 
 /* ------------------------------------------------------------------ Places: the PCs of a file, when somebody has asked */
 
@@ -179,18 +181,15 @@ static inline int has_begun(SinkObject *sink, uint64_t pc)
 }
 
 /* Not the usual case: the task is not known, collects in several areas, or its area is full. */
-static __attribute__((noinline, cold)) PyObject *probe_fire_slowly(ProbeObject *p)
+static __attribute__((noinline, cold)) int fire_slowly(ProbeObject *p)
 {
     TaskObject *task;
     if (here.quiet)
-        Py_RETURN_FALSE;
+        return 0;
     if (current(&task) < 0)
-        return NULL;
-    if (!task || !task->nsinks) {
-        if (state.sinks == 0 && nobody() < 0)
-            return NULL;
-        Py_RETURN_FALSE;
-    }
+        return -1;
+    if (!task || !task->nsinks)
+        return state.sinks == 0 ? nobody() : 0;
     const uint64_t *pcs = p->pcs;
     const Py_ssize_t count = count_of(p);
     const int flags = flags_of(p);
@@ -209,9 +208,7 @@ static __attribute__((noinline, cold)) PyObject *probe_fire_slowly(ProbeObject *
             sink->begun = pcs[count - 1];
         Py_DECREF(sink);
     }
-    if (failed)
-        return NULL;
-    Py_RETURN_FALSE;
+    return failed;
 }
 
 /* The usual case: a task collects in one area, or in none while another one does. */
@@ -221,16 +218,16 @@ static inline SinkObject *usual_sink(void)
     return sink && here.version == here.ts->context_ver && here.epoch == state.epoch ? sink : NULL;
 }
 
-static PyObject *long_fire(LongProbeObject *l)
+static inline int fire_long(LongProbeObject *l)
 {
     ProbeObject *p = &l->probe;
     SinkObject *sink = usual_sink();
     if (!sink)
-        return probe_fire_slowly(p);
+        return fire_slowly(p);
     if (sink->scope & p->places->mask) {
         uint64_t count = __atomic_load_n(sink->words, __ATOMIC_RELAXED), n = (uint64_t)l->count;
         if (count >= sink->capacity || n > sink->capacity - count || n > 4)
-            return probe_fire_slowly(p);
+            return fire_slowly(p);
         const uint64_t *pcs = p->pcs;
         uint64_t *to = sink->words + 1 + count;
         if (l->flags & GOES_ON && has_begun(sink, pcs[0])) {
@@ -253,27 +250,45 @@ static PyObject *long_fire(LongProbeObject *l)
         if (l->flags & BEGINS)
             sink->begun = p->pcs[l->count - 1];
     }
-    Py_RETURN_FALSE;
+    return 0;
 }
 
-static inline PyObject *fire_plainly(ProbeObject *p, uint64_t n)
+static inline int fire_plainly(ProbeObject *p, uint64_t n)
 {
     SinkObject *sink = usual_sink();
     if (!sink)
-        return probe_fire_slowly(p);
+        return fire_slowly(p);
     if (sink->scope & p->places->mask) {
         uint64_t *words = sink->words, count = __atomic_load_n(words, __ATOMIC_RELAXED);
         if (count >= sink->capacity || n > sink->capacity - count)
-            return probe_fire_slowly(p);
+            return fire_slowly(p);
         for (uint64_t i = 0; i < n; i++)
             words[count + 1 + i] = p->pcs[i];
         store(words, count + n);
     }
+    return 0;
+}
+
+static inline PyObject *false_unless(int failed)
+{
+    if (failed)
+        return NULL;
     Py_RETURN_FALSE;
 }
 
-static PyObject *single_fire(ProbeObject *p) { return fire_plainly(p, 1); }
-static PyObject *double_fire(ProbeObject *p) { return fire_plainly(p, 2); }
+static PyObject *single_fire(ProbeObject *p) { return false_unless(fire_plainly(p, 1)); }
+static PyObject *double_fire(ProbeObject *p) { return false_unless(fire_plainly(p, 2)); }
+static PyObject *long_fire(LongProbeObject *l) { return false_unless(fire_long(l)); }
+
+#ifdef SHORT_SITES
+/* What an iterator that has ended returns: NULL, without an exception. */
+static PyObject *single_next(ProbeObject *p) { return fire_plainly(p, 1), NULL; }
+static PyObject *double_next(ProbeObject *p) { return fire_plainly(p, 2), NULL; }
+static PyObject *long_next(LongProbeObject *l) { return fire_long(l), NULL; }
+#define ITERATES(next) .tp_iternext = (iternextfunc)(next),
+#else
+#define ITERATES(next)
+#endif
 
 /* marshal writes what has a buffer as bytes. The copy's sites sleep: nobody looks at them. */
 static int probe_buffer(PyObject *self, Py_buffer *view, int flags)
@@ -303,6 +318,7 @@ static PyTypeObject ProbeType = {
     .tp_new = probe_new,
     .tp_dealloc = (destructor)probe_free,
     .tp_as_number = &probe_number,
+    ITERATES(long_next)
     .tp_as_buffer = &probe_as_buffer,
     .tp_methods = probe_methods,
 };
@@ -313,6 +329,7 @@ static PyTypeObject SingleType = {
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_dealloc = (destructor)probe_free,
     .tp_as_number = &single_number,
+    ITERATES(single_next)
     .tp_as_buffer = &probe_as_buffer,
     .tp_methods = probe_methods,
 };
@@ -323,6 +340,7 @@ static PyTypeObject DoubleType = {
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_dealloc = (destructor)probe_free,
     .tp_as_number = &double_number,
+    ITERATES(double_next)
     .tp_as_buffer = &probe_as_buffer,
     .tp_methods = probe_methods,
 };
@@ -350,8 +368,6 @@ static struct {
     int awake;
     Py_ssize_t n, stuck; /* sites in all; those that another tool's instrumentation kept from waking */
 } all_sites = {.extra = -1};
-
-#include "_codeunits.h"
 
 /* Where other tools may have events, or two instructions may have become one. */
 static __attribute__((noinline)) void set_sites_carefully(sites_t *s, int awake)
@@ -416,7 +432,7 @@ static PyObject *add_sites(PyObject *Py_UNUSED(module), PyObject *args)
     *s = (sites_t){.code = (PyCodeObject *)code, .n = n};
     for (Py_ssize_t i = 0; i < n; i++) {
         uint32_t unit = ((uint32_t *)table.buf)[2 * i], skip = ((uint32_t *)table.buf)[2 * i + 1];
-        if ((Py_ssize_t)(unit & ~PART_BEFORE) >= units || skip > 255) {
+        if (skip > 255 || (Py_ssize_t)((uint64_t)(unit & ~PART_BEFORE) + skip) >= units) {
             PyErr_SetString(PyExc_ValueError, "no such site");
             goto out;
         }
@@ -433,6 +449,8 @@ static PyObject *add_sites(PyObject *Py_UNUSED(module), PyObject *args)
         s->next->before = s;
     all_sites.first = s;
     all_sites.n += n;
+    for (Py_ssize_t i = 0; i < n; i++) /* copies are made of what was there before */
+        shorten(s->code, s->site[i].unit & ~PART_BEFORE, ((uint32_t *)table.buf)[2 * i + 1]);
     if (all_sites.awake)
         set_sites(s, 1);
     forget_running();

@@ -6,6 +6,7 @@ import ast
 import copy
 import dis
 import gc
+import itertools
 import marshal
 import pickle
 import struct
@@ -101,6 +102,24 @@ def test_a_probe_behind_two_hundred_constants_is_a_site(sleeping: None) -> None:
         assert names["f"]() == 1399.5
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="FOR_ITER has events and counts")
+def test_a_site_that_leaves_nothing_is_two_instructions(sleeping: None) -> None:
+    names, _ = probed(TEXT + "".join(f"    str({i}.5)\n" for i in range(400)))
+    code = names["work"].__code__
+    _recorder.wake(True)
+    found = [
+        after.opname
+        for one, after in itertools.pairwise(dis.get_instructions(code, adaptive=True))
+        if type(one.argval).__name__ == "Probe"
+    ]
+    # What is a value: of exceptions' types, and guards.
+    assert found.count("FOR_ITER") > 400
+    assert set(found) == {"FOR_ITER", "UNARY_INVERT"}
+    assert found.count("UNARY_INVERT") < 10
+    assert code.replace(co_name="copy").co_code == code.co_code
+    assert dis.opmap["FOR_ITER"] not in code.replace().co_code[::2][-400:]
+
+
 def test_a_copy_of_a_code_object_sleeps_for_ever(sleeping: None) -> None:
     names, _ = probed(TEXT)
     code = names["work"].__code__
@@ -180,7 +199,7 @@ def test_sites_go_with_their_code() -> None:
 
 def test_what_is_no_site_is_refused() -> None:
     code = compile("x = 1", "x.py", "exec")
-    for unit, skip in ((1 << 20, 1), (0, 256)):
+    for unit, skip in ((1 << 20, 1), (0, 256), (0, 200)):
         with pytest.raises(ValueError, match="no such site"):
             _recorder.add_sites(code, SITE.pack(unit, skip))
     with pytest.raises(ValueError, match="2 of them"):
