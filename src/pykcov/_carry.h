@@ -22,14 +22,18 @@ static PyObject *around_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNU
 
 static PyObject *around_call(AroundObject *a, PyObject *args, PyObject *kw)
 {
+    enter_own();
     PyObject *opened = PyObject_CallNoArgs(a->before);
+    leave_own();
     if (!opened && !contained())
         return NULL;
     PyObject *result = PyObject_Call(a->function, args, kw);
     if (opened && a->after != Py_None) {
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
+        enter_own();
         PyObject *done = PyObject_CallOneArg(a->after, opened);
+        leave_own();
         if (!done && !contained()) {
             Py_XDECREF(type);
             Py_XDECREF(value);
@@ -112,9 +116,9 @@ static PyObject *firstof_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
 
 static PyObject *firstof_call(FirstOfObject *f, PyObject *args, PyObject *kw)
 {
-    hush();
+    enter_own();
     PyObject *result = PyObject_Call(f->first, args, kw);
-    unhush();
+    leave_own();
     if (!result && !contained())
         return NULL;
     if (result && result != Py_None)

@@ -171,13 +171,36 @@ static void probe_free(ProbeObject *p)
     Py_TYPE(p)->tp_free((PyObject *)p);
 }
 
+/* Returns where the loop is that has begun in the current frame, -1 if there is none. */
+static int find_begun(const SinkObject *sink)
+{
+    const void *frame = CURRENT_FRAME(here.ts);
+    int i = sink->nbegun - 1;
+    while (i >= 0 && sink->begun[i].frame != frame)
+        i--;
+    return i;
+}
+
+/* Not in the probes themselves: a loop begins once. */
+static __attribute__((noinline)) void begin_loop(SinkObject *sink, uint64_t pc)
+{
+    int i = find_begun(sink);
+    if (i < 0)
+        i = sink->nbegun;
+    if (i == BEGUN_ROOM)
+        memmove(sink->begun, sink->begun + 1, --i * sizeof(begun_t));
+    sink->begun[i] = (begun_t){CURRENT_FRAME(here.ts), pc};
+    sink->nbegun = i + 1;
+}
+
 /* Tells whether the loop whose line that is has just begun; not twice. */
 static inline int has_begun(SinkObject *sink, uint64_t pc)
 {
-    if (sink->begun != pc)
+    const int i = sink->nbegun ? find_begun(sink) : -1;
+    if (i < 0)
         return 0;
-    sink->begun = 0;
-    return 1;
+    sink->nbegun = i;
+    return sink->begun[i].pc == pc;
 }
 
 /* Not the usual case: the task is not known, collects in several areas, or its area is full. */
@@ -205,7 +228,7 @@ static __attribute__((noinline, cold)) int fire_slowly(ProbeObject *p)
             if (append(sink, pcs[j]) < 0)
                 failed = -1;
         if (flags & BEGINS && sink->detached == detached)
-            sink->begun = pcs[count - 1];
+            begin_loop(sink, pcs[count - 1]);
         Py_DECREF(sink);
     }
     return failed;
@@ -248,7 +271,7 @@ static inline int fire_long(LongProbeObject *l)
         }
         store(sink->words, count + n);
         if (l->flags & BEGINS)
-            sink->begun = p->pcs[l->count - 1];
+            begin_loop(sink, p->pcs[l->count - 1]);
     }
     return 0;
 }

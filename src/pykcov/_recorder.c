@@ -31,8 +31,10 @@
 
 #if PY_VERSION_HEX >= 0x030d0000
 #define IS_FINALIZING() Py_IsFinalizing()
+#define CURRENT_FRAME(ts) ((ts)->current_frame)
 #else
 #define IS_FINALIZING() _Py_IsFinalizing()
+#define CURRENT_FRAME(ts) ((ts)->cframe->current_frame)
 #endif
 
 /* Of the references to an object that is never freed: each use of it is two stores fewer. */
@@ -92,12 +94,19 @@ typedef struct {
 } operands_t;
 enum { OPERANDS_HEAD = offsetof(operands_t, bytes) };
 
+/* A loop that has begun, and has not come to its body yet: what it goes over is being made, which may run anything. */
+typedef struct {
+    const void *frame; /* compared, never looked into */
+    uint64_t pc;
+} begun_t;
+enum { BEGUN_ROOM = 16 };
+
 typedef struct {
     PyObject_HEAD
     uint64_t *words;    /* [count, record ...] */
     uint64_t capacity;  /* records */
     uint64_t scope;     /* one bit: units that have it are wanted */
-    uint64_t begun;     /* the PC of the loop that has begun last, and has not come to its body yet */
+    int nbegun;
     /* Up to here for each event: in one line of the cache. */
     Py_buffer area_buffer, lost_buffer, operands_buffer;
     operands_t *operands; /* NULL: it wants PCs */
@@ -110,6 +119,7 @@ typedef struct {
     PyObject *on_full;  /* on_full(): makes room, or does not; NULL for none */
     int in_full, attached;
     thread_t *thread;
+    begun_t begun[BEGUN_ROOM]; /* callers' before those of what they call; also of frames that have ended by an exception */
 } SinkObject;
 
 typedef struct {
@@ -168,6 +178,19 @@ static inline void unhush(void)
 {
     if (!--here.quiet && here.kernel)
         store(here.kernel->words, here.kernel->noticed);
+}
+
+/* Around calls of pykcov's own Python code: it is not the program either for a debugger. */
+static inline void enter_own(void)
+{
+    hush();
+    PyThreadState_EnterTracing(THIS_THREAD());
+}
+
+static inline void leave_own(void)
+{
+    PyThreadState_LeaveTracing(THIS_THREAD());
+    unhush();
 }
 
 static PyTypeObject SinkType, TaskType, UnitType, InheritedType;
@@ -267,9 +290,9 @@ static int contained(void)
     PyErr_NormalizeException(&type, &value, &traceback);
     if (traceback)
         PyException_SetTraceback(value, traceback);
-    hush();
+    enter_own();
     PyObject *ours = state.contain ? PyObject_CallOneArg(state.contain, value) : NULL;
-    unhush();
+    leave_own();
     if (!ours)
         PyErr_Clear();
     int keep = ours == Py_False;
@@ -292,9 +315,9 @@ static int call_hook(PyObject *hook, PyObject *arg, int *lost)
         return 0;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    hush();
+    enter_own();
     PyObject *done = arg ? PyObject_CallOneArg(hook, arg) : PyObject_CallNoArgs(hook);
-    unhush();
+    leave_own();
     if (!done && contained())
         *lost = 1;
     else if (!done) {
@@ -817,7 +840,7 @@ static PyObject *task_attach(TaskObject *t, PyObject *args)
     sink->kernel = kernel;
     sink->on_full = on_full == Py_None ? NULL : Py_NewRef(on_full);
     sink->in_full = 0;
-    sink->begun = 0;
+    sink->nbegun = 0;
     (*of.sinks)[(*of.n)++] = (SinkObject *)Py_NewRef(sink);
     ++*of.attached;
     sink->attached = 1;

@@ -358,11 +358,13 @@ def kernel_unbind() -> None: ...
 def kernel_switch() -> bool:
     """Say that this thread may run another task from here on; return whether it has an area of the kernel's."""
 
-def traced() -> tuple[bool, Any]:
-    """3.11: whether ours traces this thread, and what it was put in front of."""
+def in_front(
+    settrace: Callable[[Any], None], gettrace: Callable[[], Any], /
+) -> tuple[Callable[[Any], None], Callable[[], Any]]:
+    """3.11: return what takes the places of ``sys.settrace`` and ``sys.gettrace``: ours stays in front, unseen."""
 
 def settle() -> None:
-    """3.11: go in front of the trace function that somebody has just set."""
+    """3.11: trace this thread if something collects in it."""
 
 def set_tracing(on: bool, /) -> None:
     """3.11: trace the threads that collect, or do not begin to."""

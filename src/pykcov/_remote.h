@@ -19,9 +19,9 @@ static find_t find_handle(PyObject *handle, PyObject **device)
     /* Unusual: not mapped yet, not settled, an int's subclass, or not a handle at all. */
     if (!state.find)
         return NOT_LISTENED;
-    hush();
+    enter_own();
     *device = PyObject_CallOneArg(state.find, handle);
-    unhush();
+    leave_own();
     if (!*device)
         return contained() ? NOT_LISTENED : UNSETTLED;
     if (*device != Py_None)
@@ -86,9 +86,9 @@ static PyObject *remote_enter(RemoteObject *r, PyObject *Py_UNUSED(arg))
         return NULL;
     if (result == LISTENED) {
         PyObject *args[] = {r->handle, device};
-        hush();
+        enter_own();
         section = PyObject_Vectorcall(state.enter, args, 2, NULL);
-        unhush();
+        leave_own();
         Py_DECREF(device);
         if (!section && !contained())
             return NULL;
@@ -123,7 +123,7 @@ static PyObject *remote_exit(RemoteObject *r, PyObject *const *Py_UNUSED(args), 
         Py_RETURN_NONE;
     }
     Py_ssize_t had = PyList_GET_SIZE(r->sections);
-    hush();
+    enter_own();
     PyObject *left = leave(r);
     if (!left && !contained()) {
         /* A signal handler raised. If that was before anything was done, the section would stay open. */
@@ -131,11 +131,11 @@ static PyObject *remote_exit(RemoteObject *r, PyObject *const *Py_UNUSED(args), 
         PyErr_Fetch(&type, &value, &traceback);
         if (PyList_GET_SIZE(r->sections) == had)
             Py_XDECREF(leave(r));
-        unhush();
+        leave_own();
         PyErr_Restore(type, value, traceback);
         return NULL;
     }
-    unhush();
+    leave_own();
     if (left == Py_True)
         r->idle--;
     Py_XDECREF(left);

@@ -237,17 +237,41 @@ static int trace(PyObject *self, PyFrameObject *frame, int what, PyObject *arg)
     return failed;
 }
 
-/* traced() -> the trace function that ours was put in front of: (True, object or None), or (False, None). */
-static PyObject *traced(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+/* The program's sys.settrace and sys.gettrace; `original` are the interpreter's. In C: what it traces would see them. */
+
+static PyObject *program_settrace(PyObject *original, PyObject *function)
+{
+    PyObject *done = PyObject_CallOneArg(original, function);
+    if (done)
+        check_thread(); /* ours goes in front again */
+    return done;
+}
+
+static PyObject *program_gettrace(PyObject *original, PyObject *Py_UNUSED(arg))
 {
     PyThreadState *ts = THIS_THREAD();
     if (ts->c_tracefunc != trace)
-        return Py_BuildValue("OO", Py_False, Py_None);
+        return PyObject_CallNoArgs(original);
     PyObject *chained = ((TracerObject *)ts->c_traceobj)->chained_arg;
-    return Py_BuildValue("OO", Py_True, chained ? chained : Py_None);
+    return Py_NewRef(chained ? chained : Py_None);
 }
 
-/* settle(): somebody has set another trace function; go in front of it again if this thread is wanted. */
+static PyMethodDef program_methods[] = {
+    {"settrace", program_settrace, METH_O, "Set the function that traces this thread, behind pykcov's."},
+    {"gettrace", program_gettrace, METH_NOARGS, "Return the function that traces this thread, not pykcov's."},
+};
+
+/* in_front(settrace, gettrace) -> the two that take their places */
+static PyObject *in_front(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *settrace, *gettrace;
+    if (!PyArg_ParseTuple(args, "OO", &settrace, &gettrace))
+        return NULL;
+    return Py_BuildValue("NN", PyCFunction_New(&program_methods[0], settrace),
+                         PyCFunction_New(&program_methods[1], gettrace));
+}
+
+/* settle(): trace this thread if it is wanted. */
 static PyObject *settle(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
 {
     check_thread();
@@ -255,7 +279,7 @@ static PyObject *settle(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
 }
 
 #define PROBE_METHODS                      \
-    {"traced", traced, METH_NOARGS, NULL}, \
+    {"in_front", in_front, METH_VARARGS, NULL}, \
     {"set_tracing", set_tracing, METH_O, NULL}, \
     {"settle", settle, METH_NOARGS, NULL},
 #define PROBE_TYPES , {"Tracer", &TracerType}

@@ -106,6 +106,124 @@ def test_both_kinds_of_probe_record_the_same(here: Path, branch: bool) -> None:
         assert compiled["probe"] == "compiled"
 
 
+ORDERED = {
+    "what a loop goes over has loops": """
+        def g():
+            for i in range(2):
+                y = i
+            return [1, 2]
+        def f():
+            for x in list(g()):
+                y = x
+            for k in [g(), 2]:
+                y = k
+            for i, z in enumerate([g(), 5]):
+                y = z
+        f()
+        """,
+    "what a loop goes over is made by the same loop": """
+        def f(n):
+            for x in sorted(f(n - 1) if n else [1]):
+                y = x
+            return [1, 2]
+        f(3)
+        """,
+    "making what a loop goes over fails": """
+        def source(bad):
+            if bad:
+                raise ValueError
+            return [1, 2, 3]
+        def gen(bad):
+            for x in list(source(bad)):
+                yield x
+        a = gen(False)
+        next(a)
+        try:
+            next(gen(True))
+        except ValueError:
+            pass
+        next(a)
+        """,
+    "a loop fails where it goes on": """
+        def f(pairs):
+            for a, b in pairs:
+                x = a
+        def g():
+            for a, b in [(1, 2), (3,)]:
+                x = a
+        def h():
+            for a, b in zip([1, 2], [1], strict=True):
+                x = a
+        def i(d):
+            for d["x"] in (1, 2):
+                x = 1
+        class D(dict):
+            def __setitem__(self, key, value):
+                if value == 2:
+                    raise ValueError
+        for call in (lambda: f([(1, 2), 3]), g, h, lambda: i(D())):
+            try:
+                call()
+            except (ValueError, TypeError):
+                pass
+        """,
+    "where a loop's value goes runs code": """
+        class A:
+            def put(self, value):
+                self.y = value
+            x = property(None, put)
+        def f(a):
+            for a.x in [1, 2]:
+                y = 1
+        class T:
+            def __str__(self):
+                return S("ab")
+        class S(str):
+            def __iter__(self):
+                yield 1
+                yield 2
+        def g():
+            for c in str(T()):
+                y = 1
+        f(A())
+        g()
+        """,
+    "an exception passes the ends of two managers": """
+        class M:
+            def __enter__(self):
+                return self
+            def __exit__(self, *error):
+                return False
+        def f(fails):
+            with M() as a, M() as b, M():
+                x = 1
+                if fails:
+                    1 / 0
+            with M() as a, M() as b: x = 1
+        f(False)
+        try:
+            f(True)
+        except ZeroDivisionError:
+            pass
+        """,
+}
+
+
+@pytest.mark.parametrize("case", ORDERED)
+def test_loops_and_blocks_are_recorded_in_the_order_of_events(here: Path, case: str) -> None:
+    write(here, "ordered.py", textwrap.dedent(ORDERED[case]))
+    program = """
+        if {compiled}:
+            pykcov.instrument(include=["./ordered.py"])
+        with pykcov.collect(include=["./ordered.py"]) as c:
+            import ordered
+        tell(events=show(c.trace), probe=c.trace.probe)
+        """
+    compiled, events = (ask(here, program.format(compiled=kind)) for kind in (True, False))
+    assert compiled["probe"] == "compiled" != events["probe"]
+    assert compiled["events"] == events["events"]
+
+
 def test_pcs_are_the_same_in_processes_of_both_kinds(here: Path) -> None:
     told = ask(
         here,
@@ -403,6 +521,31 @@ def test_other_tracers_see_the_lines_that_they_would_see(here: Path) -> None:
     probed = ask(here, TRACER)
     assert probed["asleep"] == probed["awake"] == plain["asleep"] == [2, 3, 4, 3, 4, 3, 5]
     assert probed["events"] == probed["later"] == [1, 2, 3, 4, 3, 4, 3, 5]
+
+
+def test_a_program_that_traces_itself_sees_nothing_of_pykcov(here: Path) -> None:
+    told = ask(
+        here,
+        """
+        pykcov.instrument(include=["./mod.py"])
+        import mod
+        seen, remote = [], pykcov.remote
+        def see(frame, event, arg):
+            if "/pykcov/" in frame.f_code.co_filename:
+                seen.append((event, frame.f_code.co_qualname))
+        with pykcov.collect(include=["./mod.py"]) as c:
+            sys.settrace(see)
+            exec("x = 1")
+            mod.work(30_000)  # the section's area is full several times
+            with remote(c.handle):
+                mod.work(1)
+            sys.settrace(None)
+        tell(seen=seen, traced=repr(sys.gettrace()), events=len(c.trace))
+        """,
+    )
+    assert told["events"] > 60_000 and told["traced"] == "None"
+    # The code of exec() is gone.
+    assert [name for _, name in told["seen"] if "_keep" not in name] == []
 
 
 @pytest.mark.skipif(not MONITORING, reason="3.11 has no sys.monitoring")

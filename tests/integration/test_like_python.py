@@ -44,6 +44,21 @@ def test_a_script_runs_as_python_would_run_it(tmp_path: Path, name: str) -> None
     same_as_python(tmp_path, "prog.py", "a", "--branch", "-o", "--", "-m", "x")
 
 
+def test_a_script_is_warned_of_at_each_start(tmp_path: Path) -> None:
+    """What the cache of compiled code has was warned of before."""
+    write(tmp_path, "program.py", "assert (1, 'always true')\nprint('ok')\n")
+    kept = {"PYTHONDONTWRITEBYTECODE": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for flags in ((), (), ("-W", "error")):
+        plain = run([sys.executable, *flags, "program.py"], tmp_path, **kept)
+        found = run(
+            [sys.executable, *flags, *PYKCOV[1:], "run", "-q", "program.py"], tmp_path, **kept
+        )
+        assert "always true" in plain.stderr
+        assert (found.stdout, found.stderr, found.returncode) == (
+            plain.stdout, plain.stderr, plain.returncode,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("source", "status"),
     [

@@ -98,6 +98,13 @@ def test_what_is_odd_has_the_places_that_events_have(text: str) -> None:
     assert differences(text) == []
 
 
+def test_a_decorated_definition_of_documentation_alone_has_its_decorators() -> None:
+    text = "class A:\n    @a\n    def f(x): 'doc'\n    @b\n    @c\n    class B: 'doc'\n"
+    recipe = compile_file(text.encode(), "x.py")
+    assert recipe is not None
+    assert {place for place in recipe.places if isinstance(place, int)} == {1, 2, 4, 5}
+
+
 def test_an_assertion_that_is_not_compiled_records_nothing() -> None:
     text = b"a = 1\nassert a\n"
     with_them, without = (compile_file(text, "x.py", Variant(o)) for o in (0, 1))

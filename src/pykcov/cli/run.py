@@ -16,6 +16,7 @@ import os
 import pkgutil
 import runpy
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.machinery import (
     BuiltinImporter,
@@ -246,9 +247,12 @@ def _code(path: str) -> CodeType:
         reason = f"[Errno {error.errno}] {error.strerror}"
         print(f"pykcov: can't open file {path!r}: {reason}", file=sys.stderr)
         raise SystemExit(2) from None
-    with quiet:
+    # Python compiles a script at each start, warns and finds errors; what is in the cache does neither.
+    plain = compile(source, path, "exec", dont_inherit=True)
+    with quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         probed = compiled.code_of(path, source)
-    return probed or compile(source, path, "exec", dont_inherit=True)
+    return probed or plain
 
 
 def _main_module() -> ModuleType:

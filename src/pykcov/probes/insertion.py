@@ -33,7 +33,7 @@ _DISPLAYS = (
     ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp,
 )  # fmt: skip
 # What they return runs no Python code when it is iterated over, and raises nothing; or not if their arguments do not.
-_PLAIN = {"range", "sorted", "list", "tuple", "set", "frozenset", "dict", "str", "bytes"}
+_PLAIN = {"range", "sorted", "list", "tuple", "set", "frozenset", "dict"}
 _AS_PLAIN = {"enumerate", "reversed", "zip"}
 
 
@@ -90,12 +90,18 @@ class _Inserter:
 
     def before(self, line: int, value: ast.expr) -> ast.expr:
         """Return an expression that records a line, then has the value of another."""
-        probe = self.placeholders.lines([self.line_of(line)], line)
+        recorded = self.line_of(line)
+        if not recorded:
+            return value
+        probe = self.placeholders.lines([recorded], line)
         return at(line, ast.BoolOp(ast.Or(), [probe, value]))
 
     def after(self, value: ast.expr, line: int) -> ast.expr:
         """Return an expression that has a value, and records a line when it is there."""
-        probe = self.placeholders.lines([self.line_of(line)], line)
+        recorded = self.line_of(line)
+        if not recorded:
+            return value
+        probe = self.placeholders.lines([recorded], line)
         both = ast.Tuple([value, probe], ast.Load())
         return at(value.lineno, ast.Subscript(both, ast.Constant(0), ast.Load()))
 
@@ -225,8 +231,7 @@ class _Inserter:
     def loop(self, node: _Loop, around: _Around, line: int) -> None:
         at_end: _Places | None = None
         if self.is_plain(node):
-            at_start = _Places([line] if self.line_of(node.body[0].lineno) != line else [])
-            at_end = _Places([line])
+            at_start, at_end = _Places([line]), _Places([line])
             at_start.flags = at_end.flags = _GOES_ON
             inside = _Around(around.function, 0, around.blocks)
             node.body = self.block(node.body, inside, line, at_start)
@@ -235,14 +240,15 @@ class _Inserter:
             inside = _Around(around.function, 0, around.blocks)
             node.body = self.block(node.body, inside, line)
         else:
-            inside = _Around(around.function, line, around.blocks)
+            header = line if self.is_below(node) else 0
+            inside = _Around(around.function, header, around.blocks)
             node.body = self.block(node.body, inside, line, ending=(line,))
         if node.orelse or at_end:
             node.orelse = self.block(node.orelse, around, 0, at_end)
 
     def with_block(self, node: _With, around: _Around, line: int) -> None:
         """Record the line of a `with` again when its block is left, as events do."""
-        is_below = self.line_of(node.body[0].lineno) != line
+        is_below = self.is_below(node)
         inside = around
         if is_below:
             inside = _Around(
@@ -250,22 +256,41 @@ class _Inserter:
             )
         node.body = self.block(node.body, inside, line, ending=(line,))
         if is_below:
-            # An exception passes a handler of no type.
-            nothing = at(node.lineno, ast.Tuple([], ast.Load()))
-            handler = ast.ExceptHandler(self.before(node.lineno, nothing), None, [ast.Pass()])
-            node.body = [at(NO_LINE, ast.Try(node.body, [at(node.lineno, handler)], [], []))]
+            # Each manager's end is on the line again when an exception passes.
+            items, body = node.items, node.body
+            for item in items[:0:-1]:
+                body = [ast.copy_location(type(node)([item], self.passed(body, node.lineno)), node)]
+            node.items, node.body = items[:1], self.passed(body, node.lineno)
+
+    def passed(self, body: list[ast.stmt], line: int) -> list[ast.stmt]:
+        """Return a block that records a line when an exception leaves it."""
+        # It passes a handler of no type.
+        nothing = at(line, ast.Tuple([], ast.Load()))
+        handler = ast.ExceptHandler(self.before(line, nothing), None, [ast.Pass()])
+        return [at(NO_LINE, ast.Try(body, [at(line, handler)], [], []))]
+
+    def is_below(self, node: _Loop | _With) -> bool:
+        """Tell whether the body of a statement begins on another line."""
+        return self.line_of(node.body[0].lineno) != self.line_of(node.lineno)
 
     def is_plain(self, node: _Loop) -> bool:
-        """Tell whether nothing can happen where a loop goes on, but that it does."""
+        """Tell whether nothing can happen where a loop goes on, but that it does; its body is on lines of its own."""
+        if not self.is_below(node):
+            return False
         if isinstance(node, ast.While):
             return isinstance(node.test, ast.Constant) and bool(node.test.value)
-        return isinstance(node, ast.For) and self.is_plain_iterable(node.iter)
+        return (
+            isinstance(node, ast.For)
+            and self.is_plain_iterable(node.iter)
+            and _is_plain_target(node.target, node.iter)
+        )
 
     def is_plain_iterable(self, node: ast.expr) -> bool:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             return isinstance(node, _DISPLAYS)
-        return node.func.id in self.plain or (
-            node.func.id in self.as_plain and all(map(self.is_plain_iterable, node.args))
+        return not node.keywords and (
+            node.func.id in self.plain
+            or (node.func.id in self.as_plain and all(map(self.is_plain_iterable, node.args)))
         )
 
     def handler(self, node: ast.ExceptHandler, around: _Around) -> None:
@@ -293,6 +318,16 @@ def _bound_names(tree: ast.Module) -> set[str]:
     """Return all names that a module gives a meaning to somewhere; of the builtin ones all, with a `*`."""
     found = {name for name, _ in bindings(tree)}
     return found | _PLAIN | _AS_PLAIN if "*" in found else found
+
+
+def _is_plain_target(target: ast.expr, iterable: ast.expr) -> bool:
+    """Tell whether what a plain iterable gives gets its names without a failure, and runs nothing."""
+    if not isinstance(target, ast.Tuple):
+        return isinstance(target, ast.Name)
+    if not isinstance(iterable, ast.Call) or not isinstance(iterable.func, ast.Name):
+        return False
+    given = {"enumerate": 2, "zip": len(iterable.args)}.get(iterable.func.id)
+    return len(target.elts) == given and all(isinstance(each, ast.Name) for each in target.elts)
 
 
 def _first_values(function: _Function) -> Iterator[ast.stmt]:

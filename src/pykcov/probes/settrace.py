@@ -14,8 +14,6 @@ from .. import _recorder
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import types
-    from collections.abc import Callable
-    from typing import Any
 
 __all__ = [
     "NAME", "by_instruction", "describe", "enter_frame", "prepare", "start", "stop", "unwatch", "watch",
@@ -43,20 +41,7 @@ def prepare() -> None:
     if _prepared:
         return
     _prepared = True
-    settrace, gettrace = sys.settrace, sys.gettrace
-
-    def set_trace(function: Callable[..., Any] | None) -> None:
-        settrace(function)
-        _recorder.settle()
-
-    def get_trace() -> Any:
-        ours, chained = _recorder.traced()
-        return chained if ours else gettrace()
-
-    for new, old in ((set_trace, settrace), (get_trace, gettrace)):
-        new.__name__ = old.__name__
-        new.__doc__ = old.__doc__
-    sys.settrace, sys.gettrace = set_trace, get_trace
+    sys.settrace, sys.gettrace = _recorder.in_front(sys.settrace, sys.gettrace)
 
 
 def start(*, branch: bool, restart: bool) -> None:
