@@ -548,6 +548,102 @@ def test_a_program_that_traces_itself_sees_nothing_of_pykcov(here: Path) -> None
     assert [name for _, name in told["seen"] if "_keep" not in name] == []
 
 
+LONG_STATEMENTS = """
+def gen():
+    yield 1
+def dec(x):
+    def wrap(c):
+        return c
+    return wrap
+def f(a):
+    x = \\
+      1
+    y = {
+        'a': 1,
+        'b': a}
+    z = {
+        'a': a}
+    w = [
+        a,
+        1]
+    v = [
+        1, 2, 3]
+    for _ in (
+        gen()
+    ):
+        pass
+    t = (
+        a,
+        2)
+    @dec(
+        1)
+    def g():
+        pass
+    with (
+        open("/dev/null")
+    ) as q:
+        pass
+    if (
+        a
+        and x):
+        pass
+    while (
+        not a
+    ):
+        pass
+    u = (
+        a
+        if x else
+        y)
+    del (
+        u)
+    assert (
+        a), (
+        1)
+    x += (
+        1)
+    y[
+      'b'] = 3
+    r = f\"\"\"{
+      a}\"\"\"
+    p: int = (
+       2)
+    dec(
+      1)
+    dec(1)(
+      2)
+    return (
+        a)
+"""
+
+
+def test_statements_that_begin_below_their_first_line_are_seen_as_without(here: Path) -> None:
+    write(here, "mod.py", LONG_STATEMENTS)
+    program = """
+        if {probed}:
+            pykcov.instrument(include=["./mod.py"])
+        import mod
+        seen = []
+        def see(frame, event, arg):
+            if frame.f_code is mod.f.__code__:
+                seen.append(frame.f_lineno)
+            return see
+        def look():
+            seen.clear()
+            sys.settrace(see)
+            mod.f(1)
+            sys.settrace(None)
+            return seen[:]
+        asleep = look()
+        with pykcov.collect(include=["./mod.py"]):
+            awake = look()
+        tell(asleep=asleep, awake=awake)
+        """
+    plain, probed = (ask(here, program.format(probed=probed)) for probed in (False, True))
+    assert len(plain["asleep"]) > 50
+    assert probed["asleep"] == probed["awake"] == plain["asleep"]
+
+
 @pytest.mark.skipif(not MONITORING, reason="3.11 has no sys.monitoring")
 @pytest.mark.parametrize("event", ["LINE", "INSTRUCTION", "JUMP", "BRANCH"])
 def test_sites_wake_and_sleep_under_events_of_another_tool(here: Path, event: str) -> None:

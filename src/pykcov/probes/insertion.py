@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from .nodes import bindings
+from .nodes import begins_on, bindings
 from .placeholders import NO_LINE, Placeholders, at
 from .source import Source
 
@@ -101,7 +101,7 @@ class _Inserter:
         recorded = self.line_of(line)
         if not recorded:
             return value
-        probe = self.placeholders.lines([recorded], line)
+        probe = self.placeholders.lines([recorded], value.lineno)
         both = ast.Tuple([value, probe], ast.Load())
         return at(value.lineno, ast.Subscript(both, ast.Constant(0), ast.Load()))
 
@@ -157,7 +157,8 @@ class _Inserter:
             if isinstance(node, ast.Continue) and around.header:
                 pending.append(around.header)
             if pending and not self.passes(node) and not isinstance(node, _Try):
-                done.append(self.statement(pending, line or NO_LINE))
+                where = begins_on(node) if line == node.lineno else line
+                done.append(self.statement(pending, where or NO_LINE))
                 pending = _Places()
             done.append(node)
             if not _is_simple(node):

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 __all__ = [
-    "at", "bindings", "bound_in", "call", "const_side", "container", "dotted", "is_constant", "is_odd",
-    "is_super", "is_wanted", "span",
+    "at", "begins_on", "bindings", "bound_in", "call", "const_side", "container", "dotted", "is_constant",
+    "is_odd", "is_super", "is_wanted", "span",
 ]  # fmt: skip
 
 _Node = TypeVar("_Node", bound=ast.AST)
@@ -83,6 +83,22 @@ def call(like: ast.AST, probe: ast.Constant, *args: ast.expr) -> ast.Call:
     return at(like, ast.Call(at(start, choice), list(args), []))
 
 
+def _first_element(node: ast.Tuple | ast.List | ast.Set) -> ast.AST:
+    elements = node.elts
+    is_made_first = not elements or isinstance(elements[0], ast.Starred) or is_constant(node)
+    return node if is_made_first else elements[0]
+
+
+def _first_item(node: ast.Dict) -> ast.AST:
+    """The compiler makes one constant of constant keys, of two or more."""
+    keys = [key for key in node.keys if key is not None]
+    if not keys or node.keys[0] is None:
+        return node
+    all_constant = len(keys) == len(node.keys) and all(map(is_constant, keys))
+    return node.values[0] if len(keys) > 1 and all_constant else keys[0]
+
+
+# The part that is evaluated first. What is itself is there, is first.
 _FIRST: dict[type[ast.AST], Callable[[Any], ast.AST]] = {
     ast.BinOp: lambda node: node.left,
     ast.Compare: lambda node: node.left,
@@ -94,14 +110,41 @@ _FIRST: dict[type[ast.AST], Callable[[Any], ast.AST]] = {
     ast.UnaryOp: lambda node: node.operand,
     ast.Await: lambda node: node.value,
     ast.NamedExpr: lambda node: node.value,
+    ast.Tuple: _first_element,
+    ast.List: _first_element,
+    ast.Set: _first_element,
+    ast.Dict: _first_item,
+    ast.JoinedStr: lambda node: node.values[0] if node.values else node,
+    ast.FormattedValue: lambda node: node.value,
+    ast.Assign: lambda node: node.value,
+    ast.AnnAssign: lambda node: node.value or node,
+    ast.AugAssign: lambda node: node.target,
+    ast.Expr: lambda node: node.value,
+    ast.Return: lambda node: node.value or node,
+    ast.Raise: lambda node: node.exc or node,
+    ast.Assert: lambda node: node.test,
+    ast.Delete: lambda node: node.targets[0],
+    ast.If: lambda node: node.test,
+    ast.While: lambda node: node.test,
+    ast.For: lambda node: node.iter,
+    ast.AsyncFor: lambda node: node.iter,
+    ast.With: lambda node: node.items[0].context_expr,
+    ast.AsyncWith: lambda node: node.items[0].context_expr,
+    ast.Match: lambda node: node.subject,
 }
 
 
 def _first(node: ast.AST) -> ast.AST:
-    """Return the part of an expression that is evaluated first."""
-    while type(node) in _FIRST:
-        node = _FIRST[type(node)](node)
+    """Return the part of an expression or statement that is evaluated first."""
+    while (part := _FIRST[type(node)](node) if type(node) in _FIRST else node) is not node:
+        node = part
     return node
+
+
+def begins_on(statement: ast.stmt) -> int:
+    """Return the line of a statement's first instruction."""
+    first: Any = _first(statement)
+    return int(first.lineno)
 
 
 def span(start: ast.AST, end: ast.AST) -> tuple[int | None, ...]:
