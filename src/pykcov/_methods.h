@@ -16,15 +16,26 @@ static void bound_free(BoundObject *b)
     PyObject_Free(b);
 }
 
-/* Where in a text an argument of a method says that a part of it begins or ends. */
-static Py_ssize_t place_in(PyObject *argument, Py_ssize_t length, Py_ssize_t otherwise)
+/* Where in a text an argument says that a part of it begins or ends: an int, as any other object would have to be asked.
+ * Methods of texts count negative ones from the end, regular expressions have 0 for them. */
+static Py_ssize_t place_in(PyObject *argument, Py_ssize_t length, Py_ssize_t otherwise, int from_end)
 {
-    int64_t at;
-    if (!argument || !is_small(argument, &at))
+    int overflow;
+    if (!argument || !PyLong_Check(argument))
         return otherwise;
-    if (at < 0)
-        at = at + length > 0 ? at + length : 0;
-    return at < length ? (Py_ssize_t)at : length;
+    long long at = PyLong_AsLongLongAndOverflow(argument, &overflow);
+    if (at < 0 && !overflow && from_end)
+        at += length;
+    return overflow > 0 || at > length ? length : at < 0 ? 0 : (Py_ssize_t)at;
+}
+
+/* An argument by its position or its name; NULL if it is not given. */
+static PyObject *argument(PyObject *const *args, Py_ssize_t n, PyObject *names, Py_ssize_t at, const char *name)
+{
+    for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(names); i++)
+        if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, i), name) == 0)
+            return args[n + i];
+    return at < n ? args[at] : NULL;
 }
 
 /* What a str, bytes or bytearray is asked for: the part of it where that is looked for. */
@@ -32,8 +43,8 @@ static int record_text(const SiteObject *s, TaskObject *task, PyObject *text, Py
 {
     int failed = 0, has_range = s->extra == Py_True; /* else what follows is a number of splits */
     Py_ssize_t length = length_of(text), m = PyTuple_Check(args[0]) ? 0 : -1;
-    Py_ssize_t start = place_in(has_range && n > 1 ? args[1] : NULL, length, 0);
-    Py_ssize_t end = place_in(has_range && n > 2 ? args[2] : NULL, length, length);
+    Py_ssize_t start = place_in(has_range && n > 1 ? args[1] : NULL, length, 0, 1);
+    Py_ssize_t end = place_in(has_range && n > 2 ? args[2] : NULL, length, length, 1);
     /* Of a long one its end, in a character's bytes at the most. */
     Py_ssize_t most = PyUnicode_Check(text) && !PyUnicode_IS_ASCII(text) ? OPERAND_LIMIT / 4 : OPERAND_LIMIT;
     int is_end = s->what == SUFFIX && end - start > most;
@@ -73,7 +84,9 @@ static size_t literal_prefix(PyObject *pattern, uint8_t *prefix)
     return n;
 }
 
-static int record_regex(const SiteObject *s, TaskObject *task, PyObject *pattern, PyObject *subject)
+/* What a regular expression is compared with: the part of the subject between what `pos` and `endpos` are. */
+static int record_regex(const SiteObject *s, TaskObject *task, PyObject *pattern, PyObject *subject, PyObject *pos,
+                        PyObject *endpos)
 {
     PyObject *text = NULL;
     if (Py_IS_TYPE(pattern, (PyTypeObject *)PyTuple_GET_ITEM(s->extra, 0)))
@@ -84,7 +97,9 @@ static int record_regex(const SiteObject *s, TaskObject *task, PyObject *pattern
     if (is_text(pattern) && is_text(subject)) {
         operand_t a, b;
         size_t n = literal_prefix(pattern, b.copy);
-        take(&a, subject);
+        Py_ssize_t length = length_of(subject), start = place_in(pos, length, 0, 0);
+        Py_ssize_t end = place_in(endpos, length, length, 0);
+        take_part(&a, subject, start < end ? start : end, end);
         take_bytes(&b, PyUnicode_Check(pattern) ? STR : BYTES, b.copy, n, 0);
         if (n)
             failed = record_operands(task, s->places->mask, *s->pcs, s->constant, &a, &b);
@@ -102,9 +117,11 @@ static PyObject *bound_call(PyObject *self, PyObject *const *args, size_t nargsf
     int wanted = is_wanted(s, &task);
     if (wanted > 0 && n) {
         if (s->what == REGEX) {
-            int has_pattern = b->self == b->method; /* a function's first argument */
-            if (n > has_pattern)
-                wanted = record_regex(s, task, has_pattern ? args[0] : b->self, args[has_pattern]);
+            if (b->self != b->method)
+                wanted = record_regex(s, task, b->self, args[0], argument(args, n, names, 1, "pos"),
+                                      argument(args, n, names, 2, "endpos"));
+            else if (n > 1) /* a function's first argument is the pattern */
+                wanted = record_regex(s, task, args[0], args[1], NULL, NULL);
         } else if (s->what == GET)
             wanted = record_in(s, task, 0, s->constant, args[0], b->self);
         else if (is_text(args[0]) || PyTuple_Check(args[0]) || PyLong_Check(args[0]))

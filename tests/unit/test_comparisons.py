@@ -230,6 +230,14 @@ METHODS = [
     ("x.startswith(('a', y))", ("xyz", "x"), [("startswith", "xyz", "a", ""), ("startswith", "xyz", "x", "")]),
     ("x.startswith('b', 1)", ("abc",), [("startswith", "bc", "b", "right")]),
     ("x.startswith('b', -2, 9)", ("abc",), [("startswith", "bc", "b", "right")]),
+    ("x.find('1', True)", ("x12",), [("find", "12", "1", "right")]),
+    ("x.find('1', 0, True)", ("x12",), [("find", "x", "1", "right")]),
+    ("x.find('1', y)", ("x12", 2**70), [("find", "", "1", "right")]),
+    ("x.find('1', 2, y)", ("x12", -(2**70)), [("find", "", "1", "right")]),
+    ("x.find('1', -(2**64), 2**64)", ("x12",), [("find", "x12", "1", "right")]),
+    ("x.startswith(b'a', y)", (b"abc", 2**40), [("startswith", b"", b"a", "right")]),
+    ("x.rfind('2', None, -1)", ("x12",), [("rfind", "x1", "2", "right")]),
+    ("x.endswith('2', 2, 1)", ("x12",), [("endswith", "", "2", "right")]),
     ("x.endswith(b'yz')", (b"xyz",), [("endswith", b"xyz", b"yz", "right")]),
     ("x.endswith('z')", ("a" * 300 + "z",), [("endswith", "a" * 255 + "z", "z", "right")]),
     ("x.find(y)", (bytearray(b"hello"), b"l"), [("find", b"hello", b"l", "")]),
@@ -275,6 +283,47 @@ def test_regular_expressions_are_compared_by_the_text_that_they_begin_with(
     assert run(tmp_path, text, re.compile(pattern), subject)[1] == expected
     body = f"import re\nreturn re.{name}(x, y)"
     assert run(tmp_path, body, pattern, subject)[1] == expected
+
+
+PARTS = [
+    ("x.match(y, 1)", "bc"),
+    ("x.match(y, True)", "bc"),
+    ("x.match(y, -2)", "abc"),
+    ("x.match(y, 2**62)", ""),
+    ("x.match(y, 1, 2)", "b"),
+    ("x.match(y, endpos=2)", "ab"),
+    ("x.fullmatch(y, endpos=2, pos=1)", "b"),
+    ("x.match(y, 2, 1)", ""),
+    ("x.match(y, 0, -1)", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "part"), PARTS)
+def test_a_regular_expression_is_compared_with_the_part_that_it_is_asked_for(
+    tmp_path: Path, text: str, part: str
+) -> None:
+    name = text[2:].partition("(")[0]
+    assert run(tmp_path, text, re.compile("b"), "abc")[1] == [(name, part, "b", "")]
+
+
+class Place:
+    """A position that is not to be asked for by anybody but the method."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __index__(self) -> int:
+        self.asked += 1
+        return 1
+
+
+def test_a_position_that_only_code_can_tell_is_not_asked_for_it(tmp_path: Path) -> None:
+    module = Module(tmp_path, "def f(x, y, z): return x.find('b', y), z.match(x, y) is not None")
+    place = Place()
+    with module.collect() as c:
+        assert module.f("abc", place, re.compile("b")) == (1, True)
+    assert place.asked == 2
+    assert [one.left for one in c.trace.comparisons if one.right == "b"] == ["abc", "abc"]
 
 
 LOOKUPS = [
