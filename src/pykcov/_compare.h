@@ -140,26 +140,36 @@ static inline int is_recorded_quickly(const SiteObject *s, Py_ssize_t place, int
            are_recorded(s, place, constant, a, b);
 }
 
-/* Whether they are equal texts, ints or constants like None: what can be told without running code. */
-static inline int are_same(PyObject *a, PyObject *b)
+static inline int is_number(PyObject *o) { return PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyBool_Check(o); }
+
+/* Whether its hash and its == are no code of the program's. */
+static inline int is_basic(PyObject *o)
 {
-    if (Py_TYPE(a) != Py_TYPE(b))
-        return 0;
-    if (PyUnicode_CheckExact(a))
-        return a == b || PyUnicode_Compare(a, b) == 0;
-    if (PyLong_CheckExact(a))
-        return PyObject_RichCompareBool(a, b, Py_EQ) > 0;
-    return a == b && (a == Py_None || PyBool_Check(a));
+    return PyUnicode_CheckExact(o) || is_number(o) || PyBytes_CheckExact(o) || o == Py_None;
 }
 
-/* The element of a set, or key of a dictionary, that is the same, borrowed; NULL if it is not among the first ones. */
-static PyObject *find_element(PyObject *container, PyObject *wanted)
+/* Whether one is found where the other is looked for, as far as that can be told without running code. */
+static inline int are_same(PyObject *a, PyObject *b)
+{
+    if (a == b)
+        return 1;
+    if (!(is_number(a) ? is_number(b) : Py_IS_TYPE(a, Py_TYPE(b)) && is_basic(a)))
+        return 0;
+    int same = PyObject_RichCompareBool(a, b, Py_EQ);
+    if (same < 0) /* there is no memory */
+        PyErr_Clear();
+    return same > 0;
+}
+
+/* The element of a set, or key of a dictionary and its value, that is the same, borrowed; NULL if it is not among the
+ * first ones. */
+static PyObject *find_element(PyObject *container, PyObject *wanted, PyObject **value)
 {
     PyObject *element;
     Py_ssize_t at = 0;
     Py_hash_t hash;
     for (int n = 0; n < ELEMENTS_LIMIT; n++) {
-        if (!(PyDict_CheckExact(container) ? PyDict_Next(container, &at, &element, NULL)
+        if (!(PyDict_CheckExact(container) ? PyDict_Next(container, &at, &element, value)
                                            : _PySet_NextEntry(container, &at, &element, &hash)))
             break;
         if (are_same(element, wanted))
@@ -215,17 +225,24 @@ static int record_elements(const SiteObject *s, TaskObject *task, Py_ssize_t pla
     return failed;
 }
 
-/* The same; what is found in a set or dictionary was compared with nothing else. */
-static int record_in(const SiteObject *s, TaskObject *task, Py_ssize_t place, int constant, PyObject *left,
-                     PyObject *container)
+/* What was found in a set or dictionary was compared with nothing else; without it, with each element. */
+static int record_found(const SiteObject *s, TaskObject *task, Py_ssize_t place, int constant, PyObject *left,
+                        PyObject *container, PyObject *found)
 {
-    PyObject *element = is_hashed(container) ? find_element(container, left) : NULL;
-    if (!element)
+    if (!found)
         return record_elements(s, task, place, constant, left, container);
-    Py_INCREF(element);
-    int failed = record_objects(s, task, place, constant, left, element);
-    Py_DECREF(element);
+    if (is_recorded_quickly(s, place, constant, left, found))
+        return 0;
+    Py_INCREF(found);
+    int failed = record_objects(s, task, place, constant, left, found);
+    Py_DECREF(found);
     return failed;
+}
+
+static int record_in(const SiteObject *s, TaskObject *task, PyObject *left, PyObject *container)
+{
+    PyObject *found = is_hashed(container) ? find_element(container, left, NULL) : NULL;
+    return record_found(s, task, 0, s->constant, left, container, found);
 }
 
 static PyObject *plain(what_t what, PyObject *a, PyObject *b)
@@ -242,18 +259,27 @@ static PyObject *plain(what_t what, PyObject *a, PyObject *b)
     return Py_NewRef(truth ? Py_True : Py_False);
 }
 
-/* A text in a set or dictionary: whether it is in is what to record, and takes no code of the program's but for an element
- * of another type with the same hash. */
-static PyObject *look_up(const SiteObject *s, PyObject *a, PyObject *b)
+/* Whether a set or dictionary is asked for something basic: then the answer comes first, and says whether it is in. It
+ * takes no code of the program's but of an element of another type with the same hash, which must not run twice. */
+static inline int is_looked_up(PyObject *wanted, PyObject *container)
 {
-    PyObject *type, *value, *traceback, *result = plain(s->what, a, b);
+    return state.comparing && is_hashed(container) && is_basic(wanted);
+}
+
+/* Records a look-up by its result; returns that. NULL is with an exception. */
+static PyObject *looked_up(const SiteObject *s, PyObject *a, PyObject *b, int is_in, PyObject *result)
+{
+    PyObject *type, *value, *traceback, *found = NULL;
     TaskObject *task;
     PyErr_Fetch(&type, &value, &traceback);
     int wanted = is_wanted(s, &task);
-    if (wanted > 0 && result == (s->what == IN ? Py_True : Py_False))
-        wanted = is_recorded_quickly(s, 0, s->constant, a, a) ? 0 : record_objects(s, task, 0, s->constant, a, a);
-    else if (wanted > 0)
-        wanted = record_elements(s, task, 0, s->constant, a, b);
+    if (wanted > 0) {
+        if (is_in) /* a number as another one, or as an object of the program's */
+            found = is_number(a) ? find_element(b, a, NULL) : a;
+        if (is_in && !found && PyObject_Size(b) > ELEMENTS_LIMIT)
+            found = a;
+        wanted = record_found(s, task, 0, s->constant, a, b, found);
+    }
     if (wanted < 0) {
         Py_XDECREF(type);
         Py_XDECREF(value);
@@ -271,7 +297,7 @@ static int record_comparison(const SiteObject *s, PyObject *a, PyObject *b)
     if (wanted <= 0)
         return wanted;
     if (s->what == IN || s->what == NOT_IN)
-        return record_in(s, task, 0, s->constant, a, b);
+        return record_in(s, task, a, b);
     return record_objects(s, task, 0, s->constant, a, b);
 }
 
@@ -279,8 +305,10 @@ static __attribute__((noinline)) PyObject *compare_slowly(const SiteObject *s, P
 {
     if (n != 2)
         return PyErr_Format(PyExc_TypeError, "a comparison has 2 operands, not %zd", n);
-    if (state.comparing && (s->what == IN || s->what == NOT_IN) && PyUnicode_CheckExact(args[0]) && is_hashed(args[1]))
-        return look_up(s, args[0], args[1]);
+    if ((s->what == IN || s->what == NOT_IN) && is_looked_up(args[0], args[1])) {
+        PyObject *result = plain(s->what, args[0], args[1]);
+        return looked_up(s, args[0], args[1], result == (s->what == IN ? Py_True : Py_False), result);
+    }
     if (state.comparing && record_comparison(s, args[0], args[1]) < 0)
         return NULL;
     return plain(s->what, args[0], args[1]);

@@ -114,6 +114,13 @@ static PyObject *bound_call(PyObject *self, PyObject *const *args, size_t nargsf
     const SiteObject *s = b->site;
     Py_ssize_t n = PyVectorcall_NARGS(nargsf);
     TaskObject *task;
+    if (s->what == GET && (n == 1 || n == 2) && !names && is_looked_up(args[0], b->self)) {
+        PyObject *value = Py_XNewRef(PyDict_GetItemWithError(b->self, args[0]));
+        int is_in = value != NULL;
+        if (!value && !PyErr_Occurred())
+            value = Py_NewRef(n == 2 ? args[1] : Py_None);
+        return looked_up(s, args[0], b->self, is_in, value);
+    }
     int wanted = is_wanted(s, &task);
     if (wanted > 0 && n) {
         if (s->what == REGEX) {
@@ -123,7 +130,7 @@ static PyObject *bound_call(PyObject *self, PyObject *const *args, size_t nargsf
             else if (n > 1) /* a function's first argument is the pattern */
                 wanted = record_regex(s, task, args[0], args[1], NULL, NULL);
         } else if (s->what == GET)
-            wanted = record_in(s, task, 0, s->constant, args[0], b->self);
+            wanted = record_in(s, task, args[0], b->self);
         else if (is_text(args[0]) || PyTuple_Check(args[0]) || PyLong_Check(args[0]))
             wanted = record_text(s, task, b->self, args, n);
     }
@@ -154,7 +161,7 @@ static int is_known(const SiteObject *s, PyObject *method, PyObject **self)
     if (s->what == REGEX)
         return Py_IS_TYPE(*self, (PyTypeObject *)PyTuple_GET_ITEM(s->extra, 0));
     if (s->what == GET)
-        return PyDict_CheckExact(*self);
+        return PyDict_CheckExact(*self) && !strcmp(((PyCFunctionObject *)method)->m_ml->ml_name, "get");
     return (PyUnicode_CheckExact(*self) || PyBytes_CheckExact(*self) || PyByteArray_CheckExact(*self)) && is_text(*self);
 }
 
@@ -183,9 +190,13 @@ static PyObject *site_item(SiteObject *s, PyObject *const *args, Py_ssize_t n)
 {
     if (n != 2)
         return PyErr_Format(PyExc_TypeError, "a look-up has 2 operands, not %zd", n);
+    if (PyDict_CheckExact(args[0]) && is_looked_up(args[1], args[0])) {
+        PyObject *value = PyObject_GetItem(args[0], args[1]);
+        return looked_up(s, args[1], args[0], value != NULL, value);
+    }
     TaskObject *task;
     int wanted = PyDict_CheckExact(args[0]) ? is_wanted(s, &task) : 0;
-    if (wanted < 0 || (wanted && record_in(s, task, 0, s->constant, args[1], args[0]) < 0))
+    if (wanted < 0 || (wanted && record_in(s, task, args[1], args[0]) < 0))
         return NULL;
     return PyObject_GetItem(args[0], args[1]);
 }

@@ -40,29 +40,18 @@ static int walk_all(const SiteObject *s, TaskObject *task, PyObject *patterns, P
     return failed;
 }
 
-/* Finds a value by a key that is equal without running code: the same object, or what are_same(). */
-static PyObject *find_key(PyObject *dict, PyObject *key)
-{
-    PyObject *other, *value;
-    Py_ssize_t at = 0;
-    for (Py_ssize_t n = 0; n < ELEMENTS_LIMIT && PyDict_Next(dict, &at, &other, &value); n++)
-        if (other == key || are_same(other, key))
-            return value;
-    return NULL;
-}
-
 static int walk_mapping(const SiteObject *s, TaskObject *task, PyObject *keys, PyObject *patterns, PyObject *subject)
 {
     int failed = 0;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys); i++) {
         PyObject *entry = PyTuple_GET_ITEM(keys, i), *key = PyTuple_GET_ITEM(entry, 1);
         Py_ssize_t place = PyLong_AsSsize_t(PyTuple_GET_ITEM(entry, 0));
-        if (record_in(s, task, place, CONST_LEFT, key, subject) < 0)
+        PyObject *value = NULL, *found = find_element(subject, key, &value);
+        Py_XINCREF(found ? value : NULL); /* making room may let other threads run */
+        if (record_found(s, task, place, CONST_LEFT, key, subject, found) < 0)
             failed = -1;
-        PyObject *value = find_key(subject, key);
-        if (!value)
+        if (!found)
             continue;
-        Py_INCREF(value);
         if (walk(s, task, PyTuple_GET_ITEM(patterns, i), value) < 0)
             failed = -1;
         Py_DECREF(value);

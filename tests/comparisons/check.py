@@ -27,7 +27,7 @@ def check(seed: int, directory: Path) -> int:
     expected = outcome(lambda: oracle.call(source, arguments))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # `(1) is None`
-        module = Module(directory, source)
+        module = Module(directory, source, lookups=True)
         namespace: dict[str, Any] = {}
         exec(source, namespace)
     values = eval(f"({arguments},)")

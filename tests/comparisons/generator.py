@@ -8,7 +8,11 @@ NAMES = "abcde"
 ORDERS = ["<", "<=", ">", ">="]
 EQUALS = ["==", "!="]
 IDENTITIES = ["is None", "is not None", "is True", "is not False"]
-METHODS = ["startswith", "endswith", "find", "partition", "split", "removeprefix"]
+METHODS = ["startswith", "endswith", "find", "rfind", "partition", "split", "removeprefix"]
+SEARCHED = ["'abcabc'", "'x=y=z'", "b'abcabc'", "'日本é日本é'", "('a' * 300 + 'key')"]
+POSITIONS = ["0", "1", "2", "-1", "-2", "5", "6", "7", "-9", "True", "False", "None", "1 << 40", "1 << 70",
+             "-(1 << 70)"]  # fmt: skip
+REGULAR = ["'a'", "'^ab'", "'b+c'", "'(a|b)'", "b'a'", "'é'"]
 INTS = ["0", "1", "-1", "7", "255", "256", "1 << 16", "-(1 << 31)", "(1 << 63) - 1", "1 << 63",
         "(1 << 64) + 5", "-(1 << 63) - 2"]  # fmt: skip
 TEXTS = ["''", "'a'", "'abcdefgh'", "'abcdefghi'", "'é'", "'key'", "'x' * 300", "'日本' * 90"]
@@ -21,7 +25,7 @@ class Generator:
         self.dice = random.Random(seed)
 
     def function(self) -> str:
-        lines = [f"def f({', '.join(NAMES)}):", "    r = []"]
+        lines = [f"def f({', '.join(NAMES)}):", "    import re", "    r = []"]
         for _ in range(self.dice.randint(2, 5)):
             lines += [f"    {line}" for line in self.statement(2)]
         return "\n".join([*lines, "    return r", ""])
@@ -103,7 +107,37 @@ class Generator:
             return f"({self.constant()})"
         return self.one_of([*NAMES, *also])
 
+    def many(self) -> str:
+        """More than a comparison has records, and what is found behind those."""
+        start = self.dice.randint(-90, 3)
+        values = f"range({start}, {start + self.dice.choice([63, 64, 65, 100, 300])})"
+        return f"{self.one_of(['set', 'frozenset', 'dict.fromkeys'])}({values})"
+
+    def positions(self, also: str) -> list[str]:
+        return [
+            f"({self.one_of(POSITIONS)})" if self.dice.random() < 0.95 else self.operand(also)
+            for _ in range(self.dice.choice([0, 0, 1, 1, 2]))
+        ]
+
+    def method(self, also: str) -> str:
+        text, method = self.one_of(SEARCHED), self.one_of(METHODS)
+        asked = self.one_of(BYTES if text[0] == "b" else TEXTS[1:])
+        asked = self.operand(also) if self.dice.random() < 0.2 else f"({asked})"
+        places = [] if "p" in method else self.positions(also)
+        return f"{text}.{method}({', '.join([asked, *places])})"
+
+    def regular(self, also: str) -> str:
+        places = self.positions(also)
+        names = self.dice.choice(
+            [["", ""], ["", "endpos="], ["pos=", "endpos="], ["endpos=", "pos="]]
+        )
+        given = [f"{name}{place}" for name, place in zip(names, places, strict=False)]
+        text, method = self.one_of(SEARCHED), self.one_of(["match", "fullmatch"])
+        return f"re.compile({self.one_of(REGULAR)}).{method}({', '.join([text, *given])})"
+
     def container(self, also: str) -> str:
+        if self.dice.random() < 0.25:
+            return self.many()
         parts = [self.operand(also) for _ in range(self.dice.randint(0, 3))]
         kind = self.dice.randrange(5)
         if kind == 0:
@@ -118,16 +152,23 @@ class Generator:
 
     def comparison(self, depth: int, also: str) -> str:
         dice = self.dice
-        kind = dice.randrange(10)
+        kind = dice.randrange(12)
         if kind == 0:
             return f"({self.operand(also)} {self.one_of(IDENTITIES)})"
         if kind == 1:
             where = self.operand(also) if dice.random() < 0.2 else self.container(also)
             return f"({self.operand(also)} {dice.choice(['in', 'not in'])} {where})"
         if kind == 2:
-            text = self.one_of(["'abcabc'", "'x=y=z'"])
-            asked = self.operand(also) if dice.random() < 0.2 else f"({self.one_of(TEXTS[1:])})"
-            return f"{text}.{self.one_of(METHODS)}({asked})"
+            return self.method(also)
+        if kind == 3:
+            return self.regular(also)
+        if kind == 4:
+            table = self.many()
+            table = table if table.startswith("dict") else f"{{{self.operand(also)}: 0}}"
+            default = f", {self.operand(also)}" if dice.random() < 0.5 else ""
+            if dice.random() < 0.2:
+                return f"dict({table})[{self.operand(also)}]"
+            return f"{table}.get({self.operand(also)}{default})"
         operators = EQUALS if dice.random() < 0.9 else ORDERS
         parts = [self.operand(also)]
         for _ in range(1 if dice.random() < 0.7 else dice.randint(2, 3)):

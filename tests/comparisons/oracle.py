@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,13 +16,30 @@ Record = tuple[str, Any, Any, str, str]
 LIMIT = 256  # bytes of an operand
 ELEMENTS = 64  # of a container
 # What is found without the program's code: behind it nothing is compared.
-FOUND = (str, int, bool, type(None))
+FOUND = (str, bytes, type(None))
+NUMBERS = (int, float, bool)
+# What a regular expression begins with.
+PREFIXES = {"a": "a", "^ab": "ab", "b+c": "b", "(a|b)": "", b"a": b"a", "é": "é"}
+POSITIONAL = ("startswith", "endswith", "find", "rfind")
 
 
 def is_same(left: Any, right: Any) -> bool:
-    return type(left) is type(right) and type(left) in FOUND and left == right
+    if type(left) in NUMBERS:
+        return type(right) in NUMBERS and bool(left == right)
+    return type(left) is type(right) and type(left) in FOUND and bool(left == right)
 
 
+def of_int(place: Any) -> Any:
+    """A position, if it says so by itself."""
+    return place if isinstance(place, int) else None
+
+
+KINDS: dict[str, Callable[..., Any]] = {
+    "range": range,
+    "set": set,
+    "frozenset": frozenset,
+    "dict": dict,
+}
 COMPARE: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Lt: ("<", operator.lt),
     ast.LtE: ("<=", operator.le),
@@ -91,6 +109,8 @@ class Oracle:
 
     def record(self, op: str, left: Any, right: Any, side: str) -> None:
         (one, one_cut), (two, two_cut) = operand(left), operand(right)
+        if op == "endswith" and one_cut:
+            one = left[-LIMIT:]
         if one is ... and two is ...:
             return
         cut = {(0, 0): "", (1, 0): "left", (0, 1): "right", (1, 1): "both"}[one_cut, two_cut]
@@ -112,6 +132,10 @@ class Oracle:
     def do_AugAssign(self, node: ast.AugAssign) -> None:
         assert isinstance(node.target, ast.Name)
         self.scopes[-1][node.target.id] += self.value(node.value)
+
+    def do_Import(self, node: ast.Import) -> None:
+        assert node.names[0].name == "re"
+        self.scopes[-1]["re"] = re
 
     def do_Expr(self, node: ast.Expr) -> None:
         self.value(node.value)
@@ -228,17 +252,37 @@ class Oracle:
             self.scopes.pop()
             return value
         if isinstance(node.func, ast.Name):
-            return range(*arguments)
+            return KINDS[node.func.id](*arguments)
         assert isinstance(node.func, ast.Attribute)
         method = node.func.attr
-        if method == "append":
-            return self.value(node.func.value).append(arguments[0])
-        text = self.value(node.func.value)
-        (asked,) = arguments
-        side = "right" if is_constant(node.args[0]) else ""
-        if isinstance(asked, str | bytes | int):
-            self.record(method, text, asked, side)
-        return getattr(text, method)(asked)
+        if method == "fromkeys":
+            return dict.fromkeys(*arguments)
+        owner = self.value(node.func.value)
+        named = {str(word.arg): self.value(word.value) for word in node.keywords}
+        self.method(owner, method, arguments, named, is_constant(node.args[0]))
+        return getattr(owner, method)(*arguments, **named)
+
+    def method(
+        self, owner: Any, name: str, arguments: list[Any], named: dict[str, Any], constant: bool
+    ) -> None:
+        asked, *places = arguments
+        if isinstance(owner, dict):
+            self.look_in(name, asked, owner, "left" if constant else "")
+        elif isinstance(owner, re.Pattern):
+            start = of_int(named.get("pos", places[0] if places else None)) or 0
+            end = of_int(named.get("endpos", places[1] if len(places) > 1 else None))
+            part = asked[max(start, 0) : None if end is None else max(end, 0)]
+            if PREFIXES[owner.pattern]:
+                self.record(name, part, PREFIXES[owner.pattern], "right" if constant else "")
+        elif name in POSITIONAL or name in ("partition", "split", "removeprefix"):
+            start, end = [*map(of_int, places), None, None][:2]
+            if isinstance(asked, str | bytes | int):
+                self.record(name, owner[start:end], asked, "right" if constant else "")
+
+    def of_Subscript(self, node: ast.Subscript) -> Any:
+        owner, key = self.value(node.value), self.value(node.slice)
+        self.look_in("[]", key, owner, "left" if is_constant(node.slice) else "")
+        return owner[key]
 
     def of_Compare(self, node: ast.Compare) -> Any:
         left, result = self.value(node.left), None
@@ -261,15 +305,20 @@ class Oracle:
             return
         if not sign.endswith("in"):
             self.record(sign, left, right, side)
-        elif isinstance(right, list | tuple | set | dict):
-            if isinstance(right, set | dict) and any(is_same(left, element) for element in right):
-                right = (left,)  # nothing else has its hash
-            for element in list(right)[:ELEMENTS]:
-                self.record(sign, left, element, side)
-                if is_same(left, element):
-                    break
+        elif isinstance(right, list | tuple | set | frozenset | dict):
+            self.look_in(sign, left, right, side)
         elif isinstance(right, range):
             self.record(sign, left, right.start, side)
             self.record(sign, left, right.stop, side)
         else:
             self.record(sign, left, right, side)
+
+    def look_in(self, sign: str, left: Any, right: Any, side: str) -> None:
+        first = list(right)[:ELEMENTS]
+        if isinstance(right, set | frozenset | dict) and left in right:
+            # Nothing else has its hash. Which number it is is known of the first ones.
+            first = [element for element in first if is_same(left, element)] or [left]
+        for element in first:
+            self.record(sign, left, element, side)
+            if is_same(left, element):
+                break

@@ -32,6 +32,10 @@ def run(directory: Path, body: str, *args: Any, **options: bool) -> tuple[Any, l
     return value, [comparison[:4] for comparison in c.trace.comparisons]
 
 
+class Small(enum.IntEnum):
+    ONE = 1
+
+
 OPERATORS = [
     ("x == 5", (7,), [("==", 7, 5, "right")]),
     ("5 == x", (7,), [("==", 5, 7, "left")]),
@@ -77,6 +81,14 @@ IN = [
     ("x in y", (2, frozenset(range(100))), [("in", 2, 2, "")]),
     ("x not in y", (None, {None, 1.5}), [("not in", None, None, "")]),
     ("x in y", (2**70, {2**70, 2**70 + 1}), [("in", 0, 0, "")]),
+    ("x in y", (70, set(range(100))), [("in", 70, 70, "")]),
+    ("x not in y", (70, dict.fromkeys(range(100))), [("not in", 70, 70, "")]),
+    ("x in y", (70.0, frozenset(range(100))), [("in", 70.0, 70.0, "")]),
+    ("x in y", (b"99", {b"%d" % n: n for n in range(100)}), [("in", b"99", b"99", "")]),
+    ("x in y", (-1, set(range(100))), [("in", -1, n, "") for n in range(64)]),
+    ("x in y", (True, {1: 2, 3: 4}), [("in", True, 1, "")]),
+    ("x in y", (1.0, [1, 2]), [("in", 1.0, 1, "")]),
+    ("x in y", (b"a", (b"a", b"b")), [("in", b"a", b"a", "")]),
     ("x in y", (2, set()), []),
     ("x in range(3, y)", (2, 9), [("in", 2, 3, ""), ("in", 2, 9, "")]),
     ("'b' in x", ("abc",), [("in", "b", "abc", "left")]),
@@ -176,6 +188,7 @@ PATTERNS = [
     ('case {"k": {"n": 5}}: pass', {"z": 1, "k": {"n": 6}},
      [("in", "k", "k", "left"), ("in", "n", "n", "left"), ("case", 6, 5, "right")]),
     ('case {"k": _, **rest}: pass', {}, []),
+    ('case {1: 5}: pass', {True: 6}, [("in", 1, True, "left"), ("case", 6, 5, "right")]),
     ("case str(): pass", "a", []),
     ("case a if a > 3: pass", 2, [(">", 2, 3, "right")]),
 ]  # fmt: skip
@@ -238,6 +251,7 @@ METHODS = [
     ("x.startswith(b'a', y)", (b"abc", 2**40), [("startswith", b"", b"a", "right")]),
     ("x.rfind('2', None, -1)", ("x12",), [("rfind", "x1", "2", "right")]),
     ("x.endswith('2', 2, 1)", ("x12",), [("endswith", "", "2", "right")]),
+    ("x.find('2', y)", ("x12", Small.ONE), [("find", "12", "2", "right")]),
     ("x.endswith(b'yz')", (b"xyz",), [("endswith", b"xyz", b"yz", "right")]),
     ("x.endswith('z')", ("a" * 300 + "z",), [("endswith", "a" * 255 + "z", "z", "right")]),
     ("x.find(y)", (bytearray(b"hello"), b"l"), [("find", b"hello", b"l", "")]),
@@ -330,6 +344,10 @@ LOOKUPS = [
     ("x.get('k')", ({"a": 1},), [("get", "k", "a", "left")]),
     ("x.get(y, 5)", ({"a": 1, "b": 2}, "b"), [("get", "b", "b", "")]),
     ("x.get(y)", ({"a": 1, "b": 2}, "c"), [("get", "c", "a", ""), ("get", "c", "b", "")]),
+    ("x.get(y)", (dict.fromkeys(map(str, range(100))), "99"), [("get", "99", "99", "")]),
+    ("x.get(y, 5)", (dict.fromkeys(range(100), 5), 99), [("get", 99, 99, "")]),
+    ("x[y]", (dict.fromkeys(map(str, range(100))), "99"), [("[]", "99", "99", "")]),
+    ("x[y]", (dict.fromkeys(range(100)), 99), [("[]", 99, 99, "")]),
     ("x[y]", ({1: 2, 3: 4}, 3), [("[]", 3, 3, "")]),
     ("x['k']", ({"k": 2},), [("[]", "k", "k", "left")]),
     ("x[0]", ([5],), []),
@@ -345,11 +363,54 @@ def test_look_ups_if_asked_for(
     assert run(tmp_path, text + " ", *args, lookups=True)[1] == expected
 
 
+ASKS = """\
+class Key:
+    asked = []
+    def __hash__(self): return hash(5)
+    def __eq__(self, other):
+        Key.asked.append(other)
+        return True
+def get(table, key): return table.get(key, 0)
+def item(table, key): return table[key]
+def member(table, key): return key in table
+"""
+
+
+@pytest.mark.parametrize(("name", "value"), [("get", "v"), ("item", "v"), ("member", True)])
+def test_a_look_up_asks_a_key_of_the_program_s_once(tmp_path: Path, name: str, value: Any) -> None:
+    module = Module(tmp_path, ASKS, lookups=True)
+    with module.collect() as c:
+        assert vars(module)[name]({module.Key(): "v"}, 5) == value
+    assert module.Key.asked == [5]
+    assert [one[1:3] for one in c.trace.comparisons] == [(5, ...)]
+
+
+def test_what_a_look_up_raises_is_raised(tmp_path: Path) -> None:
+    text = "def f(x, y): return x[y]\ndef g(x, *y): return x.get(*y)\n"
+    module = Module(tmp_path, text, lookups=True)
+    with module.collect() as c:
+        with pytest.raises(KeyError, match=r"^5$"):
+            module.f({7: 8}, 5)
+        for wrong in ((), (1, 2, 3), ([],)):
+            with pytest.raises(TypeError):
+                module.g({7: 8}, *wrong)
+    assert [one[:3] for one in c.trace.comparisons][:1] == [("[]", 5, 7)]
+
+
+def test_another_method_of_a_dictionary_under_the_name_get_stays_what_it_is(tmp_path: Path) -> None:
+    module = Module(tmp_path, "def f(x): return x.get(5)\n", lookups=True)
+    table = {5: 6}
+
+    class Odd:
+        get = table.pop
+
+    with module.collect() as c:
+        assert module.f(Odd) == 6
+    assert table == {}
+    assert len(c.trace.comparisons) == 0
+
+
 # -- operands
-
-
-class Small(enum.IntEnum):
-    ONE = 1
 
 
 class Text(str):
