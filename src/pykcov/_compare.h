@@ -19,7 +19,7 @@ typedef struct {
 } SiteObject;
 
 static PyTypeObject SiteType, BoundType;
-static PyObject *range_start, *range_stop, *enum_members; /* names */
+static PyObject *range_start, *range_stop, *enum_members, *get_attribute; /* names */
 
 PyAPI_FUNC(int) _PySet_NextEntry(PyObject *, Py_ssize_t *, PyObject **, Py_hash_t *);
 

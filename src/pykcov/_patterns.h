@@ -4,6 +4,23 @@
  * (SEQUENCE, patterns before the star, has a star, patterns behind), (MAPPING, ((place, key), ...), patterns). */
 enum { VALUE, NAME, ALL, SEQUENCE, MAPPING };
 
+/* Returns an attribute of a class, borrowed; NULL if it needs code: a descriptor's, or one of the metaclass. */
+static PyObject *find_attribute(PyTypeObject *type, PyObject *name)
+{
+    PyTypeObject *meta = Py_TYPE(type);
+    PyObject *first = _PyType_Lookup(meta, name); /* before the class's own, if it also sets */
+    if ((first && Py_TYPE(first)->tp_descr_get && Py_TYPE(first)->tp_descr_set) ||
+        _PyType_Lookup(meta, get_attribute) != _PyType_Lookup(&PyType_Type, get_attribute))
+        return NULL;
+    PyObject *found = _PyType_Lookup(type, name);
+    if (found && !Py_TYPE(found)->tp_descr_get)
+        return found;
+    /* `name` and `value` are descriptors also where they are members. */
+    PyObject *members = _PyType_Lookup(type, enum_members);
+    PyObject *member = members && PyDict_CheckExact(members) ? PyDict_GetItem(members, name) : NULL;
+    return member && Py_IS_TYPE(member, type) ? member : NULL;
+}
+
 /* Returns what a dotted name is, if that can be found without running code (borrowed); else NULL. */
 static PyObject *find_name(PyObject *names)
 {
@@ -13,12 +30,8 @@ static PyObject *find_name(PyObject *names)
         PyObject *name = PyTuple_GET_ITEM(names, i);
         if (PyModule_CheckExact(found))
             found = PyDict_GetItem(PyModule_GetDict(found), name);
-        else if (PyType_Check(found)) {
-            PyObject *members = _PyType_Lookup((PyTypeObject *)found, enum_members);
-            PyObject *member = members && PyDict_CheckExact(members) ? PyDict_GetItem(members, name) : NULL;
-            found = member ? member : _PyType_Lookup((PyTypeObject *)found, name);
-        } else
-            found = NULL;
+        else
+            found = PyType_Check(found) ? find_attribute((PyTypeObject *)found, name) : NULL;
     }
     return found;
 }

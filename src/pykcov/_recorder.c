@@ -1109,7 +1109,8 @@ PyMODINIT_FUNC PyInit__recorder(void)
         !(alive_name = PyUnicode_InternFromString("alive")) ||
         !(range_start = PyUnicode_InternFromString("start")) ||
         !(range_stop = PyUnicode_InternFromString("stop")) ||
-        !(enum_members = PyUnicode_InternFromString("_member_map_")))
+        !(enum_members = PyUnicode_InternFromString("_member_map_")) ||
+        !(get_attribute = PyUnicode_InternFromString("__getattribute__")))
         return NULL;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (PyType_Ready(types[i].type) < 0 || PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0)

@@ -238,6 +238,73 @@ def test_names_in_patterns_are_compared_if_they_can_be_found_without_running_cod
     ]  # fmt: skip
 
 
+NEEDS_CODE = """\
+import enum
+class Five:
+    def __get__(self, one, kind): return 5
+class Meta(type):
+    y = property(lambda kind: 7)
+class Asked(type):
+    def __getattribute__(self, name): return type.__getattribute__(self, name)
+class C(metaclass=Meta):
+    x = Five()
+    y = 3
+    z = 9
+class D(metaclass=Asked):
+    z = 9
+class E(enum.IntEnum):
+    name = 8
+def f(x):
+    match x:
+        case C.x | D.z: return 1
+        case E.name: return 4
+        case C.y: return 2
+        case C.z: return 3
+"""
+
+
+def test_what_a_descriptor_or_a_metaclass_gives_is_not_taken_for_the_value_in_the_class(
+    tmp_path: Path,
+) -> None:
+    module = Module(tmp_path, NEEDS_CODE)
+    with module.collect() as c:
+        assert [module.f(x) for x in (5, 7, 9)] == [1, 2, 1]
+    assert [one[:4] for one in c.trace.comparisons] == [
+        ("case", x, value, "") for x in (5, 7, 9) for value in (8, 9)
+    ]
+
+
+PRIVATE = """\
+class __Other: x = 3
+_C__Other = __Other
+class _C:
+    __k = 5
+    k__ = __k__ = 6
+    def f(self, x):
+        match x:
+            case _C.__k | _C.__k__ | _C.k__ | __Other.x: return 1
+    class __:
+        def f(self, x):
+            match x:
+                case _C._C__k | __Other.x: return 1
+class D:
+    def f(self, x, __Other):
+        match x:
+            case __Other.x: return 1
+"""
+
+
+def test_private_names_in_patterns_are_those_of_the_class_around(tmp_path: Path) -> None:
+    module = Module(tmp_path, PRIVATE)
+    with module.collect() as c:
+        assert module._C().f(3) == 1
+        assert vars(module._C)["__"]().f(3) == 1
+        assert module.D().f(3, module._C__Other) == 1
+    assert [one[:4] for one in c.trace.comparisons] == [
+        ("case", 3, value, "") for value in (5, 6, 6, 3, 5, 3)
+    ]
+
+
 METHODS = [
     ("x.startswith('ab')", ("xyz",), [("startswith", "xyz", "ab", "right")]),
     ("x.startswith(('a', y))", ("xyz", "x"), [("startswith", "xyz", "a", ""), ("startswith", "xyz", "x", "")]),

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     "at", "begins_on", "bindings", "bound_in", "call", "const_side", "container", "dotted", "is_constant",
-    "is_odd", "is_super", "is_wanted", "span",
+    "is_odd", "is_super", "is_wanted", "mangled", "span",
 ]  # fmt: skip
 
 _Node = TypeVar("_Node", bound=ast.AST)
@@ -65,9 +65,9 @@ def _names_bound_by(node: ast.AST) -> Iterable[str]:
 
 
 def bound_in(definition: ast.AST) -> Iterable[str]:
-    """Yield the names that anything in a function or class binds."""
+    """Yield the names that anything in a function or class binds; its own is bound around it."""
     for name, node in bindings(definition):
-        if not isinstance(node, ast.Global | ast.Nonlocal):
+        if node is not definition and not isinstance(node, ast.Global | ast.Nonlocal):
             yield name
 
 
@@ -219,3 +219,11 @@ def dotted(node: ast.AST) -> tuple[str, ...]:
         names.append(node.attr)
         node = node.value
     return (node.id, *reversed(names)) if isinstance(node, ast.Name) else ()
+
+
+def mangled(name: str, private: str) -> str:
+    """Return what a name is in the body of a class, and in what that defines."""
+    owner = private.lstrip("_")
+    if not owner or not name.startswith("__") or name.endswith("__"):
+        return name
+    return f"_{owner}{name}"

@@ -27,6 +27,7 @@ from .nodes import (
     is_odd,
     is_super,
     is_wanted,
+    mangled,
     span,
 )
 
@@ -110,6 +111,7 @@ class _Rewriter(ast.NodeTransformer):
         self.methods = methods
         self.lookups = lookups
         self.names: list[str] = []  # parts of the qualified name of the definition around
+        self.private = ""  # the name of the class around
         self.definitions: list[ast.AST] = []
         self.bound: dict[ast.AST, set[str]] = {}
         self.seen: dict[tuple[Any, ...], int] = {}
@@ -140,9 +142,11 @@ class _Rewriter(ast.NodeTransformer):
         node.decorator_list = self._all(node.decorator_list)
         node.bases = self._all(node.bases)
         node.keywords = self._all(node.keywords)
+        kept, self.private = self.private, node.name
         self.names.append(node.name)
         self.block(node, node.body)
         self.names.pop()
+        self.private = kept
         return node
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
@@ -342,8 +346,9 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(node, ast.MatchValue) and is_constant(node.value):
             return _VALUE, place(node, "case", 2), ast.literal_eval(node.value)
         if isinstance(node, ast.MatchValue):
-            names = dotted(node.value)
-            if names[:1] and not self._is_bound(names[0]):
+            plain = dotted(node.value)
+            names = tuple(mangled(name, self.private) for name in plain)
+            if names and not (self._is_bound(plain[0]) or self._is_bound(names[0])):
                 return _DOTTED, place(node, "case", 0), names
         if isinstance(node, ast.MatchAs) and node.pattern is not None:
             return self._pattern(node.pattern, keys)
