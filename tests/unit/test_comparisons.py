@@ -548,6 +548,30 @@ def test_the_place_is_the_comparison_in_the_source(tmp_path: Path) -> None:
     assert second.arm == "<= const"
 
 
+def test_what_is_declared_global_is_named_as_a_global(tmp_path: Path) -> None:
+    text = """
+def f(x):
+    global G, \\
+        H
+    def G(x):
+        def inner(): return x == 1
+        return inner() == x
+    class H:
+        global m
+        def m(x): return x == 8
+        def n(x): return x == 9
+    def other(x): return x == 7
+    return H.n(x), m(x), other(x), G(x)
+"""
+    module = Module(tmp_path, text)
+    with module.collect() as c:
+        module.f(3)
+    assert [one.location.function for one in c.trace.comparisons] == [
+        "H.n", "m", "f.<locals>.other", "G.<locals>.inner", "G",
+    ]  # fmt: skip
+    assert [h.__qualname__ for h in (module.H.n, module.m, module.G)] == ["H.n", "m", "G"]
+
+
 def test_two_comparisons_never_share_a_place(tmp_path: Path) -> None:
     """Up to 3.11 what is in an f-string has no columns of its own."""
     module = Module(tmp_path, "def f(x): return f'{x == 1}{x == 1}' + f'{x == 1}'")

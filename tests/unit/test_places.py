@@ -146,6 +146,12 @@ def test_functions_are_named_as_their_code_objects() -> None:
     assert "later" in {name for name, _ in named}  # declared global in a function
 
 
+def test_what_is_declared_global_on_several_lines_is_named_as_a_global() -> None:
+    source = analyse("def f():\n    global a, \\\n        b\n    def b(): pass\n")
+    assert [name for name, _, _ in source.functions] == ["f", "b"]
+    assert source.first == {3: 2}
+
+
 def test_a_line_is_in_the_innermost_function_whose_body_has_it() -> None:
     source = analyse(
         """\

@@ -111,6 +111,7 @@ class _Rewriter(ast.NodeTransformer):
         self.methods = methods
         self.lookups = lookups
         self.names: list[str] = []  # parts of the qualified name of the definition around
+        self.globals: set[str] = set()  # names that the definition around declares global
         self.private = ""  # the name of the class around
         self.definitions: list[ast.AST] = []
         self.bound: dict[ast.AST, set[str]] = {}
@@ -124,6 +125,17 @@ class _Rewriter(ast.NodeTransformer):
         body[:] = [self.visit(statement) for statement in body]
         self.definitions.pop()
 
+    def visit_Global(self, node: ast.Global) -> ast.AST:
+        self.globals.update(node.names)
+        return node
+
+    def _named(self, node: _Function | ast.ClassDef, *inside: str) -> None:
+        kept = self.names, self.globals
+        around = [] if node.name in self.globals else self.names
+        self.names, self.globals = [*around, node.name, *inside], set()
+        self.block(node, node.body)
+        self.names, self.globals = kept
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return self._function(node)
 
@@ -133,9 +145,7 @@ class _Rewriter(ast.NodeTransformer):
     def _function(self, node: _Function) -> ast.AST:
         node.decorator_list = self._all(node.decorator_list)
         self._defaults(node.args)
-        self.names += [node.name, "<locals>"]
-        self.block(node, node.body)
-        del self.names[-2:]
+        self._named(node, "<locals>")
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
@@ -143,9 +153,7 @@ class _Rewriter(ast.NodeTransformer):
         node.bases = self._all(node.bases)
         node.keywords = self._all(node.keywords)
         kept, self.private = self.private, node.name
-        self.names.append(node.name)
-        self.block(node, node.body)
-        self.names.pop()
+        self._named(node)
         self.private = kept
         return node
 

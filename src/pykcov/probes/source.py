@@ -193,10 +193,10 @@ class _Walk:
                     waiting += node.finalbody[::-1]
                 elif not isinstance(node, ast.With | ast.AsyncWith):
                     waiting += node.orelse[::-1]
-            elif node.end_lineno != node.lineno:
+            else:
+                if isinstance(node, ast.Global):
+                    self.globals.update(node.names)
                 self.extend(node.lineno, node.end_lineno or 0)
-            elif isinstance(node, ast.Global):
-                self.globals.update(node.names)
 
     def definition(self, node: _Function | ast.ClassDef, around: str, prefix: str) -> None:
         start = node.lineno
