@@ -151,8 +151,11 @@ static inline int is_basic(PyObject *o)
 /* Whether one is found where the other is looked for, as far as that can be told without running code. */
 static inline int are_same(PyObject *a, PyObject *b)
 {
+    int64_t x, y;
     if (a == b)
         return 1;
+    if (is_small(a, &x) && is_small(b, &y))
+        return x == y;
     if (!(is_number(a) ? is_number(b) : Py_IS_TYPE(a, Py_TYPE(b)) && is_basic(a)))
         return 0;
     int same = PyObject_RichCompareBool(a, b, Py_EQ);
