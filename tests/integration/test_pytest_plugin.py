@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,30 @@ def test_the_data_file_is_coverage_pys_with_contexts_as_pytest_cov_names_them(sh
 
 
 BODIES = set(truth.functions())
+
+
+def test_files_are_called_as_the_configuration_of_coverage_py_has_it(shop: Path) -> None:
+    # `coverage report` said 0 %. A test may leave any directory, or none, to whoever comes last.
+    write(shop, ".coveragerc", "[run]\nrelative_files = True\n")
+    write(
+        shop,
+        "test_zzz.py",
+        """
+        import os
+
+
+        def test_leaves(tmp_path):
+            os.chdir(tmp_path)
+            os.rmdir(tmp_path)
+        """,
+    )
+    done = pytest_run(shop, "--pykcov", "-q", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with closing(sqlite3.connect(shop / ".coverage")) as database:
+        names = {name for (name,) in database.execute("SELECT path FROM file")}
+    assert names == {"conftest.py", "shop.py", "test_shop.py", "test_zzz.py"}
+    said = run([sys.executable, "-m", "coverage", "report"], shop).stdout
+    assert re.search(r"shop.py +9 +1 +89%", said), said
 
 
 @pytest.fixture
@@ -542,6 +567,11 @@ def test_recorded_data_that_is_something_else_is_told(shop: Path, content: bytes
     (shop / ".pykcovdata").write_bytes(content)
     usage_error(shop, ["--pykcov-impact=shop.py"], ".pykcovdata is not what pytest --pykcov writes")
     assert (shop / ".pykcovdata").read_bytes() == content
+
+
+def test_a_configuration_of_coverage_py_that_is_wrong_is_told_first(shop: Path) -> None:
+    (shop / ".coveragerc").write_text("[run]\nrelative_files = perhaps\n")
+    usage_error(shop, ["--pykcov"], "Couldn't read config file .coveragerc: Not a boolean: perhaps")
 
 
 def test_a_namespace_that_cannot_be_used_is_told(

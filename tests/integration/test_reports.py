@@ -104,6 +104,59 @@ def test_coverage_py_combines_our_data_with_its_own(folder: Path) -> None:
     assert re.search(r"app.py +6 +0 +100%", run([*COVERAGE, "report"], folder).stdout)
 
 
+RELATIVE = {
+    ".coveragerc": "[run]\nrelative_files = True\n",
+    "pyproject.toml": "[tool.coverage.run]\nrelative_files = true\n",
+}
+
+
+def names_in(data: Path) -> list[str]:
+    with closing(sqlite3.connect(data)) as database:
+        return sorted(name for (name,) in database.execute("SELECT path FROM file"))
+
+
+@pytest.mark.parametrize("configuration", RELATIVE)
+def test_files_are_called_as_coverage_py_itself_calls_them(
+    folder: Path, configuration: str
+) -> None:
+    # Every report said 0 %: it looks for relative names where all were absolute.
+    (folder / configuration).write_text(RELATIVE[configuration])
+    run([*COVERAGE, "run", "--data-file=theirs", "app.py", "guest"], folder)
+    for options in ([], ["--branch"]):
+        pykcov(folder, "report", "--format", "coverage", "-o", "ours", "guest.trace", *options)
+        assert names_in(folder / "ours") == names_in(folder / "theirs") == ["app.py"]
+        said = run([*COVERAGE, "report", "--data-file=ours", "-m"], folder).stdout
+        assert re.search(r"app.py +6 +1 .*83%|app.py +6 +1 +2 +1 +75%", said), said
+
+
+@pytest.mark.parametrize("configuration", RELATIVE)
+def test_reports_find_what_ran_also_by_relative_names(folder: Path, configuration: str) -> None:
+    (folder / configuration).write_text(RELATIVE[configuration])
+    for options in ([], ["--branch"]):
+        table = pykcov(folder, "report", "--missing", "guest.trace", *options)
+        assert re.search(r"app.py +6 +1 .*5$", table, re.M), table
+        lcov = pykcov(folder, "report", "--format", "lcov", "guest.trace", *options)
+        assert "SF:app.py\nDA:1,1\nDA:3,1\nDA:4,2\nDA:5,0\nDA:6,2\nDA:8,1\n" in lcov
+        xml = pykcov(folder, "report", "--format", "xml", "guest.trace", *options)
+        assert (xml.count(' hits="1"'), xml.count(' hits="0"')) == (5, 1)
+    assert "   5    !         return 8\n" in pykcov(
+        folder, "report", "--show-source", "guest.trace"
+    )
+    pykcov(folder, "html", "guest.trace")
+    assert '"statements": [1, 3, 4, 5, 6, 8]' in (folder / "pykcov.html").read_text()
+
+
+def test_relative_names_are_those_of_the_directory_that_it_is_asked_in(folder: Path) -> None:
+    inside = folder / "inside"
+    inside.mkdir()
+    (inside / ".coveragerc").write_text(RELATIVE[".coveragerc"])
+    pykcov(inside, "report", "--format", "coverage", "../guest.trace")
+    run([*COVERAGE, "run", "--data-file=theirs", "../app.py", "guest"], inside)
+    assert names_in(inside / ".coverage") == names_in(inside / "theirs") == [f"{folder}/app.py"]
+    assert re.search(r"app.py +6 +1 +83%", run([*COVERAGE, "report"], inside).stdout)
+    assert re.search(r"app.py +6 +1 +83%", pykcov(inside, "report", "--missing", "../guest.trace"))
+
+
 def test_branches_come_from_the_order_of_events(folder: Path) -> None:
     pykcov(folder, "report", "--format", "coverage", "--branch", "member.trace")
     assert re.search(r"app.py +6 +1 +2 +1 +75% +6", run([*COVERAGE, "report", "-m"], folder).stdout)

@@ -29,6 +29,7 @@ __all__ = [
     "arcs_of",
     "lines_of",
     "missing",
+    "naming",
     "report",
     "reporting",
     "statements",
@@ -66,18 +67,24 @@ def writing(
     never both. A context may be added to again. What was added is on the disk: memory does not grow
     with it. If the block raises, ``path`` is as it was.
 
-    KcovError: ENOPKG without coverage.py, EBUSY if the file is in use, else the system's errno.
+    Files are called as the configuration of coverage.py here wants it: see ``naming``.
+
+    KcovError: ENOPKG without coverage.py, EINVAL for its configuration, EBUSY if the file is in use, else the
+    system's errno.
     """
+    named = naming()
     with _replacing(os.fsdecode(path)) as (data, _):
-        yield lambda context, found: _add(data, context, found, arcs)
+        yield lambda context, found: _add(data, context, found, arcs, named)
 
 
 @contextmanager
-def writing_bits(path: str | os.PathLike[str]) -> Iterator[Callable[[str, Bits], None]]:
+def writing_bits(
+    path: str | os.PathLike[str], named: Callable[[str], str]
+) -> Iterator[Callable[[str, Bits], None]]:
     """Give ``add(context, found)`` as ``writing`` does, for lines that are bits already, as coverage.numbits has them.
 
-    A context can be added once. A hundred times as fast where there are many: all in one transaction, by the schema of
-    coverage.py's documentation. KcovError as ``writing`` does.
+    ``named`` is what ``naming`` gave. A context can be added once. A hundred times as fast where there are many: all in
+    one transaction, by the schema of coverage.py's documentation. KcovError as ``writing`` does.
     """
     with _replacing(os.fsdecode(path)) as (data, temporary):
         data.add_lines({})  # says what kind of data it is
@@ -90,7 +97,7 @@ def writing_bits(path: str | os.PathLike[str]) -> Iterator[Callable[[str, Bits],
                 made = database.execute("INSERT INTO context (context) VALUES (?)", (context,))
                 for file in filter(os.path.isabs, found):
                     if file not in files:
-                        row = database.execute("INSERT INTO file (path) VALUES (?)", (file,))
+                        row = database.execute("INSERT INTO file (path) VALUES (?)", (named(file),))
                         files[file] = row.lastrowid or 0
                     database.execute(
                         "INSERT INTO line_bits (file_id, context_id, numbits) VALUES (?, ?, ?)",
@@ -127,6 +134,35 @@ def _replacing(name: str) -> Iterator[tuple[CoverageData, str]]:
         raise wholefile.failed("report", name, error) from error
 
 
+def naming() -> Callable[[str], str]:
+    """Return what gives a file the name that it has in the data files of coverage.py in this directory.
+
+    With ``relative_files`` in its configuration it finds a file below the directory by its relative name, and by no
+    other. KcovError as ``writing`` does, for the configuration.
+    """
+    try:
+        from coverage import Coverage
+    except ImportError:
+        raise missing() from None
+    with _configured():
+        is_relative = Coverage(data_file=None, messages=False).get_option("run:relative_files")
+    if not is_relative:
+        return str
+    inside = os.path.join(os.path.realpath(os.curdir), "")
+    return lambda file: file.removeprefix(inside)
+
+
+@contextmanager
+def _configured() -> Iterator[None]:
+    """Make a KcovError of what coverage.py raises for its configuration, and where it cannot report."""
+    from coverage.exceptions import ConfigError, CoverageException
+
+    try:
+        yield
+    except (CoverageException, ConfigError) as error:
+        raise KcovError(errno.EINVAL, f"report: {error}") from error
+
+
 def report(traces: Traces, path: str, options: Options) -> None:
     """Write the data file of these traces. KcovError ESTALE for files that have changed since."""
     find: Callable[[Trace], Mapping[str, Any]] = arcs_of if options.branch else lines_of
@@ -155,32 +191,28 @@ def written(
 
 @contextmanager
 def reporting(traces: Traces, options: Options) -> Iterator[tuple[Coverage, list[str]]]:
-    """Give coverage.py with the data of these traces, and the files that it can report on.
+    """Give coverage.py with the data of these traces, and the files that it can report on, as it calls them.
 
     It reads its configuration as always, so that what is excluded or omitted is the same. What it
     raises becomes a KcovError; so does that there is no file.
     """
     files = sources.usable(traces, options)
-    try:
-        from coverage import Coverage
-        from coverage.exceptions import ConfigError, CoverageException
-    except ImportError:
-        raise missing() from None
+    named = naming()
     if not files:
         raise KcovError(errno.ENODATA, "report: no line of a source file was executed")
+    from coverage import Coverage
+
     with tempfile.TemporaryDirectory(prefix="pykcov-") as directory:
         data = os.path.join(directory, "data")
         write(data, traces, arcs=options.branch)
-        try:
+        with _configured():
             reporter = Coverage(data_file=data, messages=False)
             reporter.set_option("report:ignore_errors", options.ignore_errors)
             reporter.load()
             try:
-                yield reporter, files
+                yield reporter, [*map(named, files)]
             finally:
                 _close(reporter.get_data())
-        except (CoverageException, ConfigError) as error:
-            raise KcovError(errno.EINVAL, f"report: {error}") from error
 
 
 def statements(files: Iterable[str]) -> dict[str, list[int]]:
@@ -190,11 +222,11 @@ def statements(files: Iterable[str]) -> dict[str, list[int]]:
     """
     try:
         from coverage import Coverage
-        from coverage.exceptions import ConfigError, CoverageException, NotPython
+        from coverage.exceptions import NotPython
     except ImportError:
         return {}
     result = {}
-    try:
+    with _configured():
         reader = Coverage(data_file=None, messages=False)
         try:
             for file in files:
@@ -202,8 +234,6 @@ def statements(files: Iterable[str]) -> dict[str, list[int]]:
                     result[file] = reader.analysis2(file)[1]
         finally:
             _close(reader.get_data())
-    except (CoverageException, ConfigError) as error:
-        raise KcovError(errno.EINVAL, f"report: {error}") from error
     return result
 
 
@@ -243,14 +273,16 @@ def arcs_of(found: Trace | Arcs) -> Arcs:
     return result
 
 
-def _add(data: CoverageData, context: str, found: Found, arcs: bool) -> None:
+def _add(
+    data: CoverageData, context: str, found: Found, arcs: bool, named: Callable[[str], str]
+) -> None:
     data.set_context(context)
     if arcs:
-        own = arcs_of(found)  # type: ignore[arg-type]
+        own = {named(file): own for file, own in arcs_of(found).items()}  # type: ignore[arg-type]
         data.add_arcs(own)
         data.touch_files([file for file in own if not own[file]])
     else:
-        data.add_lines(lines_of(found))  # type: ignore[arg-type]
+        data.add_lines({named(file): own for file, own in lines_of(found).items()})  # type: ignore[arg-type]
 
 
 def _close(data: CoverageData) -> None:

@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import NamedTuple
 
@@ -15,15 +15,21 @@ import pytest
 from .. import wholefile
 from ..collect import collect
 from ..errors import KcovError
+from ..report import coveragepy
 from ..scope import Scope
 
 __all__ = ["Options", "collecting", "read", "scope"]
 
 
 class Options(NamedTuple):
-    """The options of a run; paths are absolute, and ``json`` and ``traces`` are '' for none."""
+    """The options of a run; paths are absolute, and ``json`` and ``traces`` are '' for none.
+
+    ``named`` gives the names of files in ``output``, a data file of coverage.py: as its configuration has it where
+    pytest begins, whatever directory a test leaves it in.
+    """
 
     output: str
+    named: Callable[[str], str]
     data: str
     json: str
     traces: str
@@ -37,6 +43,7 @@ def read(given: argparse.Namespace, root: str) -> Options:
         output=os.path.abspath(
             given.pykcov_output or os.environ.get("COVERAGE_FILE") or ".coverage"
         ),
+        named=_naming(),
         data=os.path.abspath(given.pykcov_data or os.path.join(root, ".pykcovdata")),
         json=_path(given.pykcov_json),
         traces=_path(given.pykcov_traces),
@@ -46,7 +53,7 @@ def read(given: argparse.Namespace, root: str) -> Options:
     try:
         for path in filter(None, (found.output, found.data, found.json)):
             wholefile.check_writable(path, "pykcov")
-        _check_coverage(found.output)
+        _check_unused(found.output)
         if found.traces:
             os.makedirs(found.traces, exist_ok=True)
     except KcovError as error:
@@ -87,12 +94,20 @@ def said(error: KcovError) -> str:
     return text if text.startswith("pykcov") else f"pykcov: {text}"
 
 
-def _check_coverage(path: str) -> None:
-    """Find out whether coverage.py is there, and its data file not in use."""
+def _naming() -> Callable[[str], str]:
+    """Return what names files in the data file, if coverage.py is there and has no fault to find."""
     if importlib.util.find_spec("coverage") is None:
         raise pytest.UsageError(
             "pykcov: --pykcov needs coverage.py for its data file: python -m pip install 'pykcov[coverage]'"
         )
+    try:
+        return coveragepy.naming()
+    except KcovError as error:
+        raise pytest.UsageError(said(error)) from None
+
+
+def _check_unused(path: str) -> None:
+    """Find out whether the data file is in use."""
     if not os.path.isfile(path) or not os.path.getsize(path):
         return
     try:

@@ -21,7 +21,7 @@ _PHASES = ("setup", "call", "teardown")
 
 def write_coverage(store: RunStore, options: Options, root: str) -> None:
     """Write the data file: a context for each phase of each test, fixture and import. KcovError if that fails."""
-    with coveragepy.writing_bits(options.output) as add:
+    with coveragepy.writing_bits(options.output, options.named) as add:
         for context, lines in store.contexts():
             if not (options.add_fixtures and context.phase == "setup"):
                 add(_context_name(context, root), lines)
