@@ -6,11 +6,11 @@ What a user got wrong is one line on standard error and exit status 2, never a t
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 from ..errors import KcovError
+from .streams import discard_output, say, standard_output
 
 __all__ = ["main"]
 
@@ -61,39 +61,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else ""
-    if command in COMMANDS:
-        return _run(command, arguments[1:])
-    if command in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
-    if command in ("-V", "--version"):
-        from .. import __version__
-
-        print(f"pykcov {__version__}")
-        return 0
-    if command:
-        print(f"pykcov: no such command: {command!r} (see pykcov --help)", file=sys.stderr)
-    else:
-        print(HELP, end="", file=sys.stderr)
-    return 2
-
-
-def _run(command: str, arguments: list[str]) -> int:
-    module = importlib.import_module(f"{__name__}.{command}")
     try:
-        status: int = module.main(arguments)
-        if command != "run":  # what the program printed is flushed at exit, as always
-            sys.stdout.flush()
+        return _run(command, arguments[1:])
     except KcovError as error:
-        print(f"pykcov: {error.strerror or error}", file=sys.stderr)
+        say(f"pykcov: {error.strerror or error}")
         return 2
-    except BrokenPipeError:
-        # `| head` has what it wanted. The interpreter flushes once more at exit: let that go
-        # nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` has what it wanted
+        discard_output()
         return SIGPIPE_STATUS
     except KeyboardInterrupt:
         if command == "run":
             raise
         return INTERRUPT_STATUS
-    return status
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    if command in COMMANDS:
+        module = importlib.import_module(f"{__name__}.{command}")
+        status: int = module.main(arguments)
+        return status
+    if command in ("-h", "--help", "help"):
+        with standard_output("help") as out:
+            out.write(HELP)
+        return 0
+    if command in ("-V", "--version"):
+        from .. import __version__
+
+        with standard_output("version") as out:
+            out.write(f"pykcov {__version__}\n")
+        return 0
+    say(f"pykcov: no such command: {command!r} (see pykcov --help)" if command else HELP[:-1])
+    return 2

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from ..report.options import Options
 from ..report.text import shown
 from ..trace import Trace
 from . import writing
+from .streams import Parser, say
 
 __all__ = ["main"]
 
@@ -26,7 +26,7 @@ examples:
 
 def main(argv: Sequence[str]) -> int:
     """Return 0 or 1 as the epilog says, or 2 for wrong usage; KcovError as ``pykcov report``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pykcov diff",
         description="Print the lines that B executed and A did not, with their text if the sources "
         "are still what ran.",
@@ -64,8 +64,7 @@ def _warn_of_versions(before: Trace, after: Trace) -> None:
         if before.sources.get(file, versions) != versions
     ]
     if files:
-        print(
+        say(
             "pykcov: the source changed between the traces, and is compared by line numbers: "
-            + ", ".join(files),
-            file=sys.stderr,
+            + ", ".join(files)
         )

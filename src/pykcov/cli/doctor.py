@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import platform
 import sys
 from collections.abc import Sequence
@@ -12,14 +10,15 @@ from importlib import metadata
 from .. import __version__, inventory, probes
 from ..errors import KcovError
 from ..probes import cache
-from ..report.text import plain, printable
+from ..report.text import encodable, plain, printable
+from .streams import Parser, standard_output
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
     """Return 0, 1 if the namespace cannot be used, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pykcov doctor",
         description="Say which probe is in use and why, where the namespace is, which devices are "
         "open with how many handles, and which files of dead processes are left.",
@@ -32,26 +31,29 @@ def main(argv: Sequence[str]) -> int:
         options = parser.parse_args(argv)
     except SystemExit as stop:  # --help is 0, a mistake is 2
         return int(stop.code or 0)
-    print(f"pykcov {__version__}, {platform.python_implementation()} {platform.python_version()}")
-    print(f"  python    {sys.executable}")
-    for name in ("rich", "coverage"):
-        print(f"  {name:10}{_version(name)}")
-    print("\nprobes")
+    lines = [
+        f"pykcov {__version__}, {platform.python_implementation()} {platform.python_version()}",
+        f"  python    {sys.executable}",
+        *(f"  {name:10}{_version(name)}" for name in ("rich", "coverage")),
+        "\nprobes",
+    ]
     entries, size = cache.inventory()
     described = [
         *probes.describe(),
         ("kept compiled code", f"{cache.directory()}: {entries} files, {size / 1e6:.1f} MB"),
     ]
     width = max((len(name) for name, _ in described), default=0)
-    for name, reason in described:
-        print(f"  {name:{width}}  {reason}")
-    print("\nnamespace")
+    lines += [f"  {name:{width}}  {reason}" for name, reason in described]
+    lines.append("\nnamespace")
+    status = 0
     try:
-        _print_namespace(clean=options.clean)
+        lines += _namespace(clean=options.clean)
     except KcovError as error:
-        print(f"  unusable: {(error.strerror or str(error)).removeprefix('namespace: ')}")
-        return 1
-    return 0
+        lines.append(f"  unusable: {(error.strerror or str(error)).removeprefix('namespace: ')}")
+        status = 1
+    with standard_output("doctor") as out:
+        out.write("".join(f"{encodable(line, out)}\n" for line in lines))
+    return status
 
 
 def _handles(handles: tuple[int, ...]) -> str:
@@ -60,16 +62,15 @@ def _handles(handles: tuple[int, ...]) -> str:
 
 
 def _version(name: str) -> str:
-    if importlib.util.find_spec(name) is None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # also where some directory here has the name
         return "not installed (optional)"
-    return metadata.version(name)
 
 
-def _print_namespace(*, clean: bool) -> None:
+def _namespace(*, clean: bool) -> list[str]:
     removed = inventory.clean() if clean else []
     found = inventory.read()
-    print(f"  {printable(found.path)}")
-    print("\ndevices")
     rows = [
         (
             f"  {device.number}",
@@ -81,17 +82,14 @@ def _print_namespace(*, clean: bool) -> None:
         )
         for device in found.devices
     ]
-    if rows:
-        head = ("  device", "mode", "process", "size in words", "handles", "dropped")
-        print("\n".join(plain([head, *rows])))
-    else:
-        print("  none")
-    print("\nstale")
-    for name in removed:
-        print(f"  {printable(name)}  removed")
-    for name in found.stale:
-        print(f"  {printable(name)}")
+    head = ("  device", "mode", "process", "size in words", "handles", "dropped")
+    lines = [f"  {printable(found.path)}", "\ndevices"]
+    lines += plain([head, *rows]) if rows else ["  none"]
+    lines.append("\nstale")
+    lines += [f"  {printable(name)}  removed" for name in removed]
+    lines += [f"  {printable(name)}" for name in found.stale]
     if found.stale and not clean:
-        print("  (`pykcov doctor --clean` removes these)")
+        lines.append("  (`pykcov doctor --clean` removes these)")
     if not found.stale and not removed:
-        print("  nothing")
+        lines.append("  nothing")
+    return lines

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 
 from ..report.options import Options
 from . import writing
 from .run import DEFAULT_OUTPUT
+from .streams import Parser, say
 
 __all__ = ["main"]
 
@@ -17,7 +16,7 @@ PAGE = "pykcov.html"
 
 def main(argv: Sequence[str]) -> int:
     """Return 0, or 2 for wrong usage; KcovError as ``pykcov report``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pykcov html",
         description="Write one page that shows the sources of traces: which lines were executed, "
         "and for each line in which trace, for which handle, by which thread of which process. A "
@@ -35,5 +34,5 @@ def main(argv: Sequence[str]) -> int:
     traces = writing.collections(asked.file or [DEFAULT_OUTPUT])
     writing.write("html", traces, output, Options(ignore_errors=asked.ignore_errors))
     if output != "-":
-        print(f"page written to {output}", file=sys.stderr)
+        say(f"page written to {output}")
     return 0

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
@@ -15,6 +14,7 @@ from .. import listing
 from ..errors import KcovError
 from ..listing import Listing, LiveDevice, OpenSection
 from ..report.text import encodable, plain, printable
+from .streams import Parser, standard_output
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -56,7 +56,7 @@ examples:
 
 def main(argv: Sequence[str]) -> int:
     """Return 0, or 2 for wrong usage; KcovError if the namespace cannot be used."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pykcov ls",
         description="Show the live devices of the namespace: owner, handles, open sections, fill, drops.",
         epilog=EPILOG,
@@ -81,9 +81,11 @@ def main(argv: Sequence[str]) -> int:
     view = _sections if options.sections else _devices
     found = listing.read()
     if options.watch is None:
-        _print(view(found), sys.stdout)
+        with standard_output("ls") as out:
+            _print(view(found), out)
         return 0
-    _watch(found, view, options.watch, sys.stdout)
+    with standard_output("ls") as out:
+        _watch(found, view, options.watch, out)
 
 
 def seconds(text: str) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..report.options import Options
 from . import writing
 from .run import DEFAULT_OUTPUT
+from .streams import Parser
 
 __all__ = ["main"]
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pykcov report",
         description="Print which files, lines and functions traces hold, and how many events "
         "were dropped; or say it in another format.",

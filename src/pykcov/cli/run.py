@@ -36,6 +36,7 @@ from ..probes.rewrite import Extent
 from ..report.text import shown
 from ..task import quiet
 from ..trace import Trace
+from .streams import Parser, say
 
 if TYPE_CHECKING:
     from ..linux.background import Background
@@ -97,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         recording = Recording(options, background)
     except ValueError as error:  # of --source, --include, --omit
-        _say(sys.stderr, f"pykcov run: {error}")
+        say(f"pykcov run: {error}")
         return 2
     try:
         recording.status = execute(target)
@@ -154,12 +155,12 @@ class Recording:
                 trace.save(self.output)
                 saved = True
             except OSError as error:
-                _say(self.errors, f"pykcov: {error.strerror or error}")
+                say(f"pykcov: {error.strerror or error}", self.errors)
             if self.shown is not None:
                 self._summarize(trace, self.shown, saved=saved)
         except BaseException as error:  # whatever the program did to the interpreter: one line
             if not saved:
-                _say(self.errors, f"pykcov: no trace was written: {type(error).__name__}: {error}")
+                say(f"pykcov: no trace was written: {type(error).__name__}: {error}", self.errors)
         if not saved and self.status == 0:
             _exit_now(2)
 
@@ -167,15 +168,15 @@ class Recording:
         out.write("\n")
         report.summary({"": trace}, out, report.Options(root=self.root))
         if not trace:
-            _say(out, "nothing that was executed is in scope: see --source and --include")
+            say("nothing that was executed is in scope: see --source and --include", out)
         elif trace.comparisons:
-            _say(out, "pykcov report --comparisons shows what was compared")
+            say("pykcov report --comparisons shows what was compared", out)
         late = compiled.without_probes(self.collection._scope) if self.compiled else []
         if late:
             names = listed([shown(name, self.root) for name in late])
-            _say(out, f"recorded by event probes: {names}")
+            say(f"recorded by event probes: {names}", out)
         if saved:
-            _say(out, f"trace written to {shown(self.output, self.root)}")
+            say(f"trace written to {shown(self.output, self.root)}", out)
 
 
 def execute(target: Target) -> int:
@@ -245,7 +246,7 @@ def _code(path: str) -> CodeType:
             source = file.read()
     except OSError as error:
         reason = f"[Errno {error.errno}] {error.strerror}"
-        print(f"pykcov: can't open file {path!r}: {reason}", file=sys.stderr)
+        say(f"pykcov: can't open file {path!r}: {reason}")
         raise SystemExit(2) from None
     # Python compiles a script at each start, warns and finds errors; what is in the cache does neither.
     plain = compile(source, path, "exec", dont_inherit=True)
@@ -282,7 +283,7 @@ def _exit_status(stop: SystemExit) -> int:
     text = ""
     with contextlib.suppress(Exception):
         text = str(stop.code)
-    _say(sys.stderr, text)
+    say(text)
     return 1
 
 
@@ -297,7 +298,7 @@ def _show(error: BaseException) -> int:
         sys.last_exc = error
     hook = getattr(sys, "excepthook", None)
     if hook is None:
-        _say(sys.stderr, "sys.excepthook is missing")
+        say("sys.excepthook is missing")
         hook = sys.__excepthook__
     try:
         hook(type(error), error, trace)
@@ -308,23 +309,15 @@ def _show(error: BaseException) -> int:
         second = failure
     if second.__traceback__ is not None:
         second.__traceback__ = second.__traceback__.tb_next
-    _say(sys.stderr, "Error in sys.excepthook:")
+    say("Error in sys.excepthook:")
     sys.__excepthook__(type(second), second, second.__traceback__)
-    _say(sys.stderr, "\nOriginal exception was:")
+    say("\nOriginal exception was:")
     sys.__excepthook__(type(error), error, trace)
     return 1
 
 
 def _show_nothing(*_: object) -> None:
     pass
-
-
-def _say(stream: TextIO | None, text: str) -> None:
-    """Write a line to standard error, which the program may have closed or removed."""
-    stream = stream or sys.__stderr__
-    if stream is not None:
-        with contextlib.suppress(OSError, ValueError):
-            print(text, file=stream, flush=True)
 
 
 def _exit_now(status: int) -> None:
@@ -349,7 +342,7 @@ def _target(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Tar
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pykcov run",
         usage="pykcov run [options] (SCRIPT | -m MODULE) [ARGS...]",
         description="Run a program as `python` would, and record which of its lines were executed, "

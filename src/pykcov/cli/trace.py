@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from errno import EIO, ENOENT
+from errno import EBADF, EIO, ENOENT
 from typing import TextIO
 
 from ..abi import INSTANCE_MASK, MAX_SIZE, SUBSYSTEM_USB, remote_handle
@@ -18,6 +19,7 @@ from ..linux.child import end_as
 from ..linux.command import Command, Remote
 from ..linux.vmlinux import Vmlinux
 from ..report.text import plain, printable
+from .streams import Parser
 
 __all__ = ["main"]
 
@@ -163,6 +165,8 @@ class _Report:
 @contextlib.contextmanager
 def _output(name: str | None) -> Iterator[TextIO]:
     if name is None:
+        if sys.stderr is None:
+            raise KcovError(EBADF, f"trace: standard error: {os.strerror(EBADF)}")
         yield sys.stderr
         return
     try:
@@ -177,7 +181,7 @@ def _output(name: str | None) -> Iterator[TextIO]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pykcov trace",
         usage="pykcov trace [options] [--] COMMAND [ARGS...]",
         description="Run any program under the kernel's kcov, and print for each of its system calls what the "

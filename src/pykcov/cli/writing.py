@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
-import os
-import sys
 from collections.abc import Iterable
 from typing import BinaryIO
 
@@ -14,6 +12,7 @@ from .. import wholefile
 from ..errors import KcovError
 from ..report.options import Options, Report, Traces
 from ..trace import Trace
+from .streams import standard_output
 
 __all__ = ["add_branch", "add_ignore_errors", "add_output", "collections", "write"]
 
@@ -102,17 +101,11 @@ def _report(format: str) -> Report:
 def _to_standard_output(
     report: Report, traces: Traces, options: Options, *, terminal: bool
 ) -> None:
-    try:
+    with standard_output("report") as out:
         if terminal:
-            report(traces, sys.stdout, options)
-        else:  # a format has its encoding, whatever the terminal's is
-            sys.stdout.flush()
-            with open(sys.stdout.fileno(), "wb", closefd=False) as file:
-                _to_file(report, traces, file, options)
-        sys.stdout.flush()
-    except (KcovError, BrokenPipeError):
-        raise
-    except OSError as error:
-        # The interpreter flushes once more at exit: let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise wholefile.failed("report", "standard output", error) from error
+            report(traces, out, options)
+            return
+        out.flush()
+        # A format has its encoding, whatever the terminal's is.
+        with open(out.fileno(), "wb", closefd=False) as file:
+            _to_file(report, traces, file, options)

@@ -119,7 +119,7 @@ def around() -> Background:
         device.init_trace(_AREA)
         words = device.mmap()
         device.remote_enable(area_size=_AREA, common_handle=handle)
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
         signals = Signals()
         pid = signals.pid = os.fork()

@@ -45,6 +45,7 @@ def end_as(status: int) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one is enough
     with contextlib.suppress(OSError):  # nobody can handle SIGKILL
         signal.signal(-status, signal.SIG_DFL)
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     os.kill(os.getpid(), -status)
     return 128 - status

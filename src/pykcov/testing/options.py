@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -95,11 +94,7 @@ def said(error: KcovError) -> str:
 
 
 def _naming() -> Callable[[str], str]:
-    """Return what names files in the data file, if coverage.py is there and has no fault to find."""
-    if importlib.util.find_spec("coverage") is None:
-        raise pytest.UsageError(
-            "pykcov: --pykcov needs coverage.py for its data file: python -m pip install 'pykcov[coverage]'"
-        )
+    """Return what names files in the data file. UsageError without coverage.py, and for its configuration."""
     try:
         return coveragepy.naming()
     except KcovError as error:
