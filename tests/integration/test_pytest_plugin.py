@@ -600,6 +600,14 @@ def test_data_that_cannot_be_kept_at_the_end_is_told(shop: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_disk_that_fills_is_told(shop: Path, small_disk: list[str]) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    done = run([*small_disk, *command, "--pykcov", "--pykcov-output=full/out"], shop)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert f"ERROR: pykcov: report: {shop}/full/out: No space left on device\n" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_ctrl_c_keeps_what_was_found(shop: Path) -> None:
     write(
         shop,

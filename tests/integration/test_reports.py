@@ -299,6 +299,31 @@ def test_a_full_disk_is_one_line(folder: Path, name: str) -> None:
     assert done.stderr == "pykcov: report: /dev/full: No space left on device\n"
 
 
+@pytest.mark.parametrize("branch", [[], ["--branch"]], ids=["lines", "branches"])
+def test_a_disk_that_fills_is_one_line_for_a_data_file_too(
+    folder: Path, small_disk: list[str], branch: list[str]
+) -> None:
+    report = [*small_disk, *PYKCOV, "report", "guest.trace", *branch]
+    done = run([*report, "--format", "coverage", "-o", "full/out"], folder)
+    assert (done.returncode, done.stderr) == (
+        2, "pykcov: report: full/out: No space left on device\n",
+    )  # fmt: skip
+    for options in (["--missing"], ["--format", "lcov"], ["--format", "xml", "-o", "out"]):
+        done = run([*report, *options], folder, TMPDIR=f"{folder}/full")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert re.fullmatch(r"pykcov: report: \S+/full/\S+: No space left on device\n", done.stderr)
+    assert not (folder / "out").exists()
+
+
+def test_a_file_that_may_not_grow_is_one_line_for_a_data_file_too(folder: Path) -> None:
+    # Another error of the database: not even a disk is full.
+    limited = ["bash", "-c", 'ulimit -f 1; "$@"', "bash", *PYKCOV, "report", "guest.trace"]
+    done = run([*limited, "--format", "coverage", "-o", "out"], folder)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("pykcov: report: out: ")
+    assert not (folder / "out").exists()
+
+
 def test_a_report_that_fails_leaves_the_old_file(folder: Path) -> None:
     for name in FORMATS[1:]:
         pykcov(folder, "report", "guest.trace", "--format", name, "-o", f"out.{name}")
@@ -325,6 +350,16 @@ def test_a_mistake_in_the_configuration_of_coverage_py_is_one_line(folder: Path)
     (folder / ".coveragerc").write_text("[report]\nexclude_lines =\n    (\n")
     for command in (["report", "--missing"], ["report", "--show-source"], ["html"]):
         assert "exclude" in pykcov(folder, *command, "guest.trace", status=2)
+
+
+def test_a_plugin_of_coverage_py_that_is_not_there_is_one_line(folder: Path) -> None:
+    (folder / ".coveragerc").write_text("[run]\nplugins = no_such_plugin\n")
+    for command in (
+        ["report", "--missing"], ["report", "--show-source"], ["report", "--format", "lcov"],
+        ["report", "--format", "xml"], ["html"],
+    ):  # fmt: skip
+        said = pykcov(folder, *command, "guest.trace", status=2)
+        assert said == "pykcov: report: a plugin of coverage.py: No module named 'no_such_plugin'\n"
 
 
 def test_without_coverage_py_one_line_says_what_to_install(folder: Path) -> None:

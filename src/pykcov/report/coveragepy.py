@@ -124,7 +124,12 @@ def _replacing(name: str) -> Iterator[tuple[CoverageData, str]]:
             finally:
                 _close(data)
             _wait_for(name)
-    except (CoverageException, ConfigError) as error:
+    except (CoverageException, ConfigError, sqlite3.Error) as error:
+        # Of its database coverage.py passes some errors on as they are, and wraps others.
+        cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+        if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            said = f"report: {name}: {os.strerror(errno.ENOSPC)}"
+            raise KcovError(errno.ENOSPC, said) from error
         raise KcovError(errno.EIO, f"report: {name}: {error}") from error
     except UnicodeEncodeError as error:  # a name that is no text: its database has no way to say it
         raise KcovError(errno.EILSEQ, f"report: not for coverage.py: {error.object!r}") from error
@@ -161,6 +166,14 @@ def _configured() -> Iterator[None]:
         yield
     except (CoverageException, ConfigError) as error:
         raise KcovError(errno.EINVAL, f"report: {error}") from error
+    except ImportError as error:
+        raise KcovError(errno.EINVAL, f"report: a plugin of coverage.py: {error}") from error
+    except OSError as error:  # of the file that it writes, before we take over the text
+        if isinstance(error, KcovError):
+            raise
+        raise wholefile.failed(
+            "report", str(error.filename or tempfile.gettempdir()), error
+        ) from error
 
 
 def report(traces: Traces, path: str, options: Options) -> None:
