@@ -44,6 +44,37 @@ def test_a_script_that_cannot_be_opened_is_one_line_and_status_2(
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["gone.py"], 2), (["-m", "gone"], 1), (["-m", "email"], 1), (["bad.py"], 1), (["folder"], 1)],
+)
+def test_where_nothing_was_run_the_trace_of_another_run_stays(
+    tmp_path: Path, arguments: list[str], status: int
+) -> None:
+    write(tmp_path, "prog.py", "x = 1")
+    write(tmp_path, "bad.py", "x = (")
+    (tmp_path / "folder").mkdir()
+    pykcov_run(tmp_path, "-q", "prog.py")
+    before = (tmp_path / "pykcov.trace").read_bytes()
+    done = pykcov_run(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert "trace written" not in done.stderr
+    assert (tmp_path / "pykcov.trace").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "bad.py", "folder", "prog.py", "pykcov.trace",
+    }  # fmt: skip
+
+
+def test_a_package_that_has_run_before_its_module_was_not_found_leaves_its_trace(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "package/__init__.py", "x = 1")
+    assert pykcov_run(tmp_path, "-q", "-m", "package.gone").returncode == 1
+    assert Trace.load(tmp_path / "pykcov.trace").lines() == {
+        str(tmp_path / "package" / "__init__.py"): {1}
+    }
+
+
 # ------------------------------------------------------------------------------ what run records
 
 PROGRAM = """\
@@ -369,6 +400,24 @@ def test_doctor_names_the_probe_the_namespace_and_nothing_stale(tmp_path: Path) 
     assert f"{NAMESPACE}-doctor" in done.stdout
     assert "\ndevices\n  none\n" in done.stdout
     assert done.stdout.endswith("\nstale\n  nothing\n")
+
+
+def test_doctor_takes_a_directory_for_no_package(tmp_path: Path) -> None:
+    for name in ("rich", "coverage"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "pykcov-1.dist-info").mkdir()
+    write(
+        tmp_path, "pykcov-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: pykcov\nVersion: 1\n"
+    )
+    # Without site-packages, -S, neither is installed.
+    done = run(
+        [sys.executable, "-S", "-m", "pykcov", "doctor"],
+        tmp_path,
+        PYTHONPATH=str(Path(pykcov.__file__).parents[1]),
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^  rich +not installed \(optional\)$", done.stdout, re.M)
+    assert re.search(r"^  coverage +not installed \(optional\)$", done.stdout, re.M)
 
 
 def test_doctor_shows_the_devices_of_other_processes(tmp_path: Path) -> None:

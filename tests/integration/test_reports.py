@@ -84,6 +84,26 @@ def test_several_traces_are_united_whatever_their_namespaces(folder: Path) -> No
     assert lines[2].split() == ["app.py", "6", "1", str(events)]
 
 
+def test_files_that_differ_only_by_their_suffix_are_two_collections(folder: Path) -> None:
+    shutil.copy(folder / "member.trace", folder / "guest")  # one was lost
+    names = ["guest", "guest.trace", "member.trace", "guest.trace"]
+    document = json.loads(pykcov(folder, "report", "--format", "json", *names))
+    assert [(one["name"], one["events"]) for one in document["collections"]] == [
+        (name, len(Trace.load(folder / file)))
+        for name, file in (
+            ("guest", "guest"), ("guest.trace", "guest.trace"), ("member", "member.trace"),
+        )
+    ]  # fmt: skip
+
+
+def test_lcov_counts_lines_of_a_file_with_any_name(tmp_path: Path) -> None:
+    write(tmp_path, "new\nline.py", "for i in range(3):\n    x = i\n")
+    pykcov_run(tmp_path, "-q", "new\nline.py")
+    said = pykcov(tmp_path, "report", "--format", "lcov")
+    # The last look at the loop's line is an event, too.
+    assert "DA:1,4\nDA:2,3\n" in said
+
+
 def test_coverage_py_reads_a_context_for_each_trace(folder: Path) -> None:
     pykcov(folder, "report", "--format", "coverage", "guest.trace", "member.trace")
     whole = run([*COVERAGE, "report", "-m"], folder).stdout

@@ -51,9 +51,9 @@ SCRIPT is a file, a directory or zip file with a __main__.py, or - for standard 
 SCRIPT or MODULE belongs to the program.
 
 The trace is written when the program ends: after its other threads and its atexit handlers, and
-also if it failed or was interrupted. It is lost if the program is killed or ends itself with
-os._exit() or exec(). The summary goes to standard error. The exit status is the program's own; if
-that is 0 but the trace could not be written, it is 2.
+also if it failed or was interrupted; not if there was no program to run. It is lost if the program
+is killed or ends itself with os._exit() or exec(). The summary goes to standard error. The exit
+status is the program's own; if that is 0 but the trace could not be written, it is 2.
 
 examples:
   pykcov run prog.py --verbose          everything of your own that prog.py executes
@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
         say(f"pykcov run: {error}")
         return 2
     try:
-        recording.status = execute(target)
+        recording.status = execute(target, recording.program)
     except KeyboardInterrupt:
         # It has been shown. Let the interpreter end as it does on Ctrl-C: by the signal, after its
         # clean-up.
@@ -121,6 +121,7 @@ class Recording:
         self.errors = sys.stderr
         self.compiled: bool = options.compiled
         self.process = os.getpid()
+        self.program = _main_module()
         self.status = 1
         wholefile.check_writable(self.output, "Trace.save")
         self.open = contextlib.ExitStack()
@@ -151,6 +152,8 @@ class Recording:
         try:
             self.open.close()
             trace = self.collection.trace
+            if not trace and not _has_begun(self.program):
+                return  # it is not there, say: the trace of another run stays as it is
             try:
                 trace.save(self.output)
                 saved = True
@@ -179,14 +182,14 @@ class Recording:
             say(f"trace written to {shown(self.output, self.root)}", out)
 
 
-def execute(target: Target) -> int:
-    """Run the target in this thread as the program of this process, and return its exit status.
+def execute(target: Target, program: ModuleType) -> int:
+    """Run the target in this thread as the program of this process, in its ``__main__``, and return its exit status.
 
     An uncaught exception is shown as the interpreter shows it, without frames of pykcov.
     KeyboardInterrupt is shown likewise and raised again, for the interpreter to end by it. Threads
     and atexit handlers are left to the interpreter's own end.
     """
-    program = sys.modules["__main__"] = _main_module()
+    sys.modules["__main__"] = program
     error: BaseException
     try:
         if target.is_module:
@@ -225,13 +228,13 @@ def _run_path(target: Target, program: ModuleType) -> None:
     names = program.__dict__
     if target.name == "-":
         _set_path("")
-        names.update(__loader__=BuiltinImporter, __file__="<stdin>", __cached__=None)
         code = compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True)
+        names.update(__loader__=BuiltinImporter, __file__="<stdin>", __cached__=None)
     else:
         _set_path(os.path.dirname(os.path.realpath(path)))
         loader = SourcelessFileLoader if path.endswith(".pyc") else SourceFileLoader
-        names.update(__loader__=loader("__main__", path), __file__=path, __cached__=None)
         code = _code(path)
+        names.update(__loader__=loader("__main__", path), __file__=path, __cached__=None)
     exec(code, names)
 
 
@@ -261,6 +264,11 @@ def _main_module() -> ModuleType:
     program = ModuleType("__main__")
     program.__dict__.update(__annotations__={}, __builtins__=builtins)
     return program
+
+
+def _has_begun(program: ModuleType) -> bool:
+    """Tell whether its code was there: only then runpy, and what is above, give it a ``__file__``."""
+    return "__file__" in vars(program)
 
 
 def _set_path(entry: str, *, always: bool = False) -> None:

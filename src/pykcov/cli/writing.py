@@ -61,8 +61,10 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def collections(files: Iterable[str]) -> dict[str, Trace]:
-    """Load traces: each is a collection, and called like its file without ``.trace``."""
-    return {file.removesuffix(".trace") or file: Trace.load(file) for file in files}
+    """Load traces: each is a collection, called like its file without ``.trace`` if no other one is called so."""
+    asked = dict.fromkeys(files)
+    short = {file: file.removesuffix(".trace") or file for file in asked}
+    return {file if name in asked else name: Trace.load(file) for file, name in short.items()}
 
 
 def write(format: str, traces: Traces, output: str | None, options: Options) -> None:

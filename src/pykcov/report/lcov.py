@@ -21,6 +21,7 @@ __all__ = ["write"]
 
 _LINE = re.compile(r"^DA:(\d+),1\b")
 _BRANCH = re.compile(r"^BRDA:(\d+),(\d+),.*,([^,\n]+)$")
+_UNPRINTABLE = "?"  # what coverage.py writes for a character that would break its lines
 
 
 def write(traces: Traces, out: TextIO, options: Options = DEFAULT) -> None:
@@ -32,6 +33,7 @@ def write(traces: Traces, out: TextIO, options: Options = DEFAULT) -> None:
 
 
 def _rewritten(records: Iterable[str], counts: Mapping[str, Mapping[int, int]]) -> Iterator[str]:
+    by_name = {_name(file): own for file, own in counts.items()}
     own: Mapping[int, int] = {}
     branches: Counter[str] = Counter()
 
@@ -44,6 +46,11 @@ def _rewritten(records: Iterable[str], counts: Mapping[str, Mapping[int, int]]) 
 
     for record in records:
         if record.startswith("SF:"):
-            own = counts.get(os.path.abspath(record[3:].rstrip("\n")), {})
+            own = by_name.get(_name(record[3:].rstrip("\n")), {})
             branches.clear()
         yield _BRANCH.sub(numbered, _LINE.sub(counted, record))
+
+
+def _name(file: str) -> str:
+    path = os.path.abspath(file)
+    return "".join(char if char.isprintable() else _UNPRINTABLE for char in path)
