@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from errno import EFAULT, EINVAL
 
-from .errors import KcovError
+from .errors import KcovError, integer
 from .late import load
 
 TYPE_CHECKING = False
@@ -102,12 +102,28 @@ def remote_handle(subsystem: int, instance: int) -> int:
 def pack_remote_arg(
     trace_mode: int, area_size: int, handles: Iterable[int] = (), common_handle: int = 0
 ) -> bytes:
-    """Return ``struct kcov_remote_arg`` as KCOV_REMOTE_ENABLE takes it (24 + 8 n bytes)."""
-    handles = tuple(handles)
+    """Return ``struct kcov_remote_arg`` as KCOV_REMOTE_ENABLE takes it (24 + 8 n bytes).
+
+    Raises TypeError for what is no int, KcovError EINVAL for one that does not fit.
+    """
+    call = "pack_remote_arg"
+    handles = tuple(integer(call, "handle", handle) for handle in handles)
+    for what, number in (
+        ("trace_mode", trace_mode), ("area_size", area_size), ("common_handle", common_handle),
+    ):  # fmt: skip
+        integer(call, what, number)
     form = f"{_REMOTE_ARG}{len(handles)}Q"
-    packed: bytes = load("struct").pack(
-        form, trace_mode, area_size, len(handles), common_handle, *handles
-    )
+    struct = load("struct")
+    try:
+        packed: bytes = struct.pack(
+            form, trace_mode, area_size, len(handles), common_handle, *handles
+        )
+    except struct.error:
+        raise KcovError(
+            EINVAL,
+            f"{call}: trace_mode {trace_mode}, area_size {area_size}, common_handle {common_handle}: "
+            "the first two have 32 bits, this and a handle 64",
+        ) from None
     return packed
 
 

@@ -16,7 +16,7 @@ from . import _recorder, abi, carry, namespace, probes, registry, task
 from .abi import TRACE_CMP, TRACE_PC
 from .area import Area, Head
 from .closing import Closing
-from .errors import KcovError, log
+from .errors import KcovError, integer, log
 from .gathering import gather
 from .namespace import this_process
 from .reading import read_area
@@ -95,7 +95,7 @@ class Device(Closing):
         self, scope: Scope, *, branch: bool = False, sections: int = 0, kernel: bool = False
     ) -> None:
         self._closed = True
-        if not 0 <= _number("open", "sections", sections) <= _MAX_RECORDS:
+        if not 0 <= integer("open", "sections", sections) <= _MAX_RECORDS:
             raise ValueError(f"open: {sections} section records, from 0 to {_MAX_RECORDS}")
         self._registry = registry.get()
         self._scope = scope
@@ -130,7 +130,7 @@ class Device(Closing):
         """
         call = "init_trace"
         self._check_open(call)
-        size = _number(call, "size", size)
+        size = integer(call, "size", size)
         if not abi.MIN_SIZE <= size <= abi.MAX_SIZE:
             raise KcovError(
                 EINVAL, f"{call}: {size} words: from {abi.MIN_SIZE} to {abi.MAX_SIZE} can be had"
@@ -179,7 +179,7 @@ class Device(Closing):
         """
         call = "enable"
         self._check_open(call)
-        mode = _number(call, "mode", mode)
+        mode = integer(call, "mode", mode)
         owner = task.current()
         probes.check(mode, self._scope)
         with self._get_lock():
@@ -221,7 +221,7 @@ class Device(Closing):
         Source: KCOV_REMOTE_ENABLE.
         """
         self._check_open("remote_enable")
-        asked = tuple(_number("remote_enable", "handle", handle) for handle in handles)
+        asked = tuple(integer("remote_enable", "handle", handle) for handle in handles)
         if len(asked) > abi.KCOV_REMOTE_MAX_HANDLES:
             raise KcovError(
                 EINVAL,
@@ -232,7 +232,7 @@ class Device(Closing):
             trace_mode,
             area_size,
             asked,
-            _number("remote_enable", "common_handle", common_handle),
+            integer("remote_enable", "common_handle", common_handle),
             owner,
         )
         owner.remote = self
@@ -267,7 +267,7 @@ class Device(Closing):
         """
         call = "ioctl"
         self._check_open(call)
-        request = _number(call, "request", request)
+        request = integer(call, "request", request)
         if request == abi.KCOV_REMOTE_ENABLE:
             if isinstance(arg, int):
                 raise KcovError(
@@ -281,11 +281,11 @@ class Device(Closing):
                 common_handle=common_handle,
             )
         elif request == abi.KCOV_INIT_TRACE:
-            self.init_trace(_number(call, "size", arg))
+            self.init_trace(integer(call, "size", arg))
         elif request == abi.KCOV_ENABLE:
-            self.enable(_number(call, "mode", arg))
+            self.enable(integer(call, "mode", arg))
         elif request == abi.KCOV_DISABLE:
-            self.disable(_number(call, "argument", arg))
+            self.disable(integer(call, "argument", arg))
         else:
             raise KcovError(ENOTTY, f"{call}: {request:#x} is not a request of kcov")
         return 0
@@ -356,7 +356,7 @@ class Device(Closing):
         Return the common handle, a number that nobody would choose by hand. In each task only the innermost of the
         ``exclusive`` sections that are open records.
         """
-        asked = tuple(_number("collect", "handle", handle) for handle in handles)
+        asked = tuple(integer("collect", "handle", handle) for handle in handles)
         while True:
             chosen = (1 << 46) | int.from_bytes(os.urandom(6), "little") >> 2
             try:
@@ -564,7 +564,7 @@ class Device(Closing):
         common_handle: int,
     ) -> None:
         """Check the arguments of REMOTE_ENABLE, in the kernel's order: handle by handle."""
-        if abi.capacity(_number(call, "area_size", area_size), trace_mode) < 1:
+        if abi.capacity(integer(call, "area_size", area_size), trace_mode) < 1:
             raise KcovError(EINVAL, f"{call}: an area of {area_size} words holds no record")
         if area_size > abi.MAX_SIZE:
             raise KcovError(EINVAL, f"{call}: an area of {area_size} words, at most {abi.MAX_SIZE}")
@@ -612,12 +612,6 @@ def _release_orphans() -> None:
     for device in list(_closed_enabled.values()):
         if device._slot[Word.OWNER_PID] != this_process()[0]:  # an own task does it at its end
             device._release()
-
-
-def _number(call: str, what: str, value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"{call}: {what} has to be an int, not {type(value).__name__}")
-    return value
 
 
 def _get_mode(call: str, mode: int) -> int:

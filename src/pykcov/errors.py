@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from logging import Logger
 
-__all__ = ["KcovError", "KcovWarning", "contain", "listed", "log", "warn"]
+__all__ = ["KcovError", "KcovWarning", "contain", "integer", "listed", "log", "warn"]
 
 
 class KcovError(OSError):
@@ -32,6 +32,13 @@ class KcovWarning(RuntimeWarning):
 
 _DEBUG = 10  # logging's
 _HERE = os.path.dirname(__file__) + os.sep
+
+
+def integer(call: str, what: str, value: object) -> int:
+    """Return an argument that has to be an int. TypeError that says of which call, and what it is."""
+    if not isinstance(value, int):
+        raise TypeError(f"{call}: {what} has to be an int, not {type(value).__name__}")
+    return value
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -48,6 +48,11 @@ def instrument(
     extent = Extent(methods=methods, lookups=lookups) if comparisons else None
     if modules:
         for module in modules:
+            if not isinstance(module, ModuleType):
+                raise TypeError(
+                    f"instrument: {module!r:.200} is no module; source= and include= choose what is imported later"
+                )
+        for module in modules:
             _give_probes(module, extent)
         return
     scope = Scope(source, include, omit)

@@ -8,12 +8,13 @@ can be read where the sources, and the namespace that gave the PCs, are gone.
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, final
+from typing import NamedTuple, SupportsIndex, final
 
 from . import _recorder, tracefile
 from .arcs import find_arcs
@@ -140,9 +141,10 @@ class Trace:
         """
         return self._sources
 
-    def symbolize(self, pc: int) -> Location:
+    def symbolize(self, pc: SupportsIndex) -> Location:
         """Do what ``pykcov.symbolize`` does, by this trace's own places."""
-        return locate(pc, self._places.get(pc))
+        number = operator.index(pc)
+        return locate(number, self._places.get(number))
 
     def lines(self) -> dict[str, set[int]]:
         """Return for each file the lines on which a statement started: coverage.py's lines."""

@@ -18,8 +18,9 @@ import pykcov
 from pykcov import linux
 
 PATH = "/sys/kernel/debug/kcov"
+# All is imported first: another user may not be allowed to read it.
 OPEN = f"""
-import os, sys, pykcov, pykcov.linux
+import os, sys, pykcov, pykcov.device, pykcov.linux
 os.setuid(int(sys.argv[1]))
 try:
     pykcov.open({PATH!r})

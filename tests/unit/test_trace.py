@@ -239,8 +239,9 @@ def test_any_integer_that_is_no_known_pc_is_an_unknown_place(pc: int) -> None:
 
 @pytest.mark.parametrize("pc", [None, "1", 1.0, b"1", [1]])
 def test_what_is_not_an_integer_is_a_type_error(pc: Any) -> None:
-    with pytest.raises(TypeError):
-        symbolize(pc)
+    for call in (symbolize, SMALL.symbolize):
+        with pytest.raises(TypeError):
+            call(pc)
 
 
 def test_a_location_cannot_be_changed() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import struct
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -18,8 +17,7 @@ from typing import Self
 
 from .. import abi
 from ..closing import Closing
-from ..device import _number
-from ..errors import KcovError
+from ..errors import KcovError, integer
 from ..task import quietly
 from . import causes
 
@@ -66,7 +64,7 @@ class Device(Closing):
         So a process that may not open the device can use one that was opened for it: inherited, or received
         through a socket. Errors: EBADF no such descriptor.
         """
-        fd = _number("from_fd", "fd", fd)
+        fd = integer("from_fd", "fd", fd)
         try:
             os.fstat(fd)
         except OSError as error:
@@ -167,9 +165,11 @@ class Device(Closing):
         self._check_open(call)
         asked = tuple(_u64(call, "handle", handle) for handle in handles)
         common_handle = _u64(call, "common_handle", common_handle)
+        integer(call, "trace_mode", trace_mode)
+        integer(call, "area_size", area_size)
         try:
             arg = abi.pack_remote_arg(trace_mode, area_size, asked, common_handle)
-        except struct.error:
+        except KcovError:
             raise KcovError(
                 EINVAL, f"{call}: trace_mode {trace_mode}, area_size {area_size}: 32 bits each"
             ) from None
@@ -202,15 +202,15 @@ class Device(Closing):
         """
         call = "ioctl"
         self._check_open(call)
-        request = _number(call, "request", request)
+        request = integer(call, "request", request)
         if request == abi.KCOV_REMOTE_ENABLE and not isinstance(arg, int):
             self._remote_enable(call, bytes(arg))
         elif request == abi.KCOV_INIT_TRACE:
-            self.init_trace(_number(call, "size", arg))
+            self.init_trace(integer(call, "size", arg))
         elif request == abi.KCOV_ENABLE:
-            self.enable(_number(call, "mode", arg))
+            self.enable(integer(call, "mode", arg))
         elif request == abi.KCOV_DISABLE:
-            self.disable(_number(call, "argument", arg))
+            self.disable(integer(call, "argument", arg))
         else:
             number = _u64(call, "request", request)
             self._ask(call, number, _u64(call, "argument", arg), causes.of_request)
@@ -286,7 +286,7 @@ class Device(Closing):
 
 def _u64(call: str, what: str, value: object) -> int:
     """Check a number that the kernel takes as 64 bits, with a sign or without."""
-    number = _number(call, what, value)
+    number = integer(call, what, value)
     if not -(1 << 63) <= number < 1 << 64:
         raise KcovError(EINVAL, f"{call}: {what} {number} does not fit in 64 bits")
     return number % (1 << 64)
