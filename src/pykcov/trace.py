@@ -58,8 +58,8 @@ class Trace:
 
     ``pcs`` are the recorded PCs in order, with repeats; ``places`` gives the place of each of them
     that has one; ``sections`` the remote sections, if the device kept a record of them; ``dropped``
-    how many events happened and did not fit; ``probe`` which kind of probe was at work ('sys.monitoring',
-    'trace function', 'comparisons'); ``sources`` which version of each file ran; ``comparisons`` what
+    how many events happened and did not fit; ``probe`` which kind of probe was at work ('compiled',
+    'sys.monitoring', 'trace function', 'comparisons'); ``sources`` which version of each file ran; ``comparisons`` what
     was compared, of a collection with TRACE_CMP: there is one for each PC.
 
     ``a | b``, ``a & b`` and ``a - b`` work on the sets of PCs: the result holds each PC once, in

@@ -177,6 +177,23 @@ def test_relative_names_are_those_of_the_directory_that_it_is_asked_in(folder: P
     assert re.search(r"app.py +6 +1 +83%", pykcov(inside, "report", "--missing", "../guest.trace"))
 
 
+@pytest.mark.parametrize("section", ["run", "report"])
+def test_what_is_omitted_from_reports_is_what_coverage_report_omits(
+    folder: Path, section: str
+) -> None:
+    # [run] says what coverage.py records; it passes over no data that is there.
+    pykcov(folder, "report", "--format", "coverage", "guest.trace")
+    (folder / ".coveragerc").write_text(f"[{section}]\nomit = app.py\n")
+    ours = run([*PYKCOV, "report", "--missing", "guest.trace"], folder)
+    theirs = run([*COVERAGE, "report", "-m"], folder)
+    if section == "run":
+        assert "app.py" in ours.stdout
+        assert ours.stdout == theirs.stdout
+    else:
+        assert theirs.stdout == "No data to report.\n"
+        assert (ours.returncode, ours.stderr) == (2, "pykcov: report: No data to report.\n")
+
+
 def test_branches_come_from_the_order_of_events(folder: Path) -> None:
     pykcov(folder, "report", "--format", "coverage", "--branch", "member.trace")
     assert re.search(r"app.py +6 +1 +2 +1 +75% +6", run([*COVERAGE, "report", "-m"], folder).stdout)

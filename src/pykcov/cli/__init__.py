@@ -1,6 +1,7 @@
 """The command ``pykcov``: one module per subcommand, each with ``main(argv) -> exit status``.
 
-What a user got wrong is one line on standard error and exit status 2, never a traceback.
+What a user got wrong is one line on standard error (options: below their usage) and exit status 2,
+never a traceback.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ def written(
 def reporting(traces: Traces, options: Options) -> Iterator[tuple[Coverage, list[str]]]:
     """Give coverage.py with the data of these traces, and the files that it can report on, as it calls them.
 
-    It reads its configuration as always, so that what is excluded or omitted is the same. What it
+    It reads its configuration as always, so that what is excluded, or omitted from reports, is the same. What it
     raises becomes a KcovError; so does that there is no file.
     """
     files = sources.usable(traces, options)
