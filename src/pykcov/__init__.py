@@ -19,6 +19,8 @@ A map of this folder:
     linux       the kernel's own device               closing     the end of a device
 
 `_recorder` is the hot path, in C: is this task collecting, append, count what did not fit.
+
+PYTEST_DONT_REWRITE: pytest warns of a plugin's package that is imported before pytest, unless that says so here.
 """
 
 from __future__ import annotations

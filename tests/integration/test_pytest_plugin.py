@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.commands import run, write
+from integration.commands import pykcov_run, run, write
 from integration.pytest_runs import ENVIRONMENT, collected, load, pytest_run
 
 WORKERS = Path(__file__).parents[2] / "bench" / "peers" / "project"
@@ -627,3 +627,19 @@ def test_ctrl_c_keeps_what_was_found(shop: Path) -> None:
     assert [test["outcome"] for test in found.values()] == [*["passed"] * 4, "failed"]
     done = pytest_run(shop, "--pykcov-impact=shop.py:5", "--collect-only")
     assert "test_zzz.py::test_interrupted: did not pass when it ran last" in done.stdout
+
+
+def test_pytest_in_a_program_that_is_collected_warns_of_nothing(tmp_path: Path) -> None:
+    """pytest asks to rewrite the packages of installed plugins, and warned that pykcov was imported before."""
+    write(
+        tmp_path,
+        "conftest.py",
+        """
+        import pytest
+        pytest.register_assert_rewrite("pykcov")  # as pytest does it, where it finds them installed
+        """,
+    )
+    write(tmp_path, "test_it.py", "def test_it():\n    pass\n")
+    done = pykcov_run(tmp_path, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Warning" not in done.stdout + done.stderr
