@@ -5,6 +5,7 @@ Not a module of the package, because importing one of those imports pykcov. All 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--pykcov-output", "FILE", "the data file for coverage.py (default: .coverage)")
     add("--pykcov-json", "FILE", "also write the lines of each test as JSON")
-    add("--pykcov-traces", "DIR", "also save a trace of each test, in order of execution")
+    add(
+        "--pykcov-traces",
+        "DIR",
+        "also save a trace of each test, in order of execution",
+        # Now: a conftest, a test or a worker of pytest-xdist may be in another directory.
+        type=_absolute,
+    )
     add(
         "--pykcov-data",
         "FILE",
@@ -50,6 +57,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "takes (main, HEAD~2..HEAD); again for more",
         **files,
     )
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if path else ""
 
 
 @pytest.hookimpl(tryfirst=True)

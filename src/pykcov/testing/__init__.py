@@ -4,5 +4,5 @@ plugin      pytest's hooks                          recording   who executes now
 collection  sets of lines, on devices               imports     an import is found while it happens
 store       what is kept for the next run           results     what a run has found: .coverage, JSON
 changes     what CHANGED says, as lines             impact      which tests that touches, and why
-options     what was asked for, checked
+options     what was asked for, checked             traces      one of each test, in a file of its name
 """

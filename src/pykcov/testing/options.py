@@ -45,7 +45,7 @@ def read(given: argparse.Namespace, root: str) -> Options:
         named=_naming(),
         data=os.path.abspath(given.pykcov_data or os.path.join(root, ".pykcovdata")),
         json=_path(given.pykcov_json),
-        traces=_path(given.pykcov_traces),
+        traces=given.pykcov_traces or "",
         add_fixtures=given.pykcov_add_fixtures,
         impact=tuple(given.pykcov_impact),
     )

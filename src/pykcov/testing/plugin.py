@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-import re
 import sys
 import time
 from collections.abc import Generator
@@ -21,13 +20,13 @@ import pytest
 from ..errors import KcovError
 from ..probes import compiled
 from ..scope import Scope
-from ..trace import Trace
-from . import changes, options, results
+from . import changes, options, results, traces
 from .changes import ChangeError, Changes, Hunk
 from .impact import Impact
 from .imports import Finder
 from .recording import Context, Recording, Row
 from .store import Kept, RunStore, is_below
+from .traces import Unsaved
 
 __all__ = ["begin"]
 
@@ -76,6 +75,7 @@ class Running:
         self._finder = Finder(scope, self._recording.importing)
         self._finder.install()
         self._traces = config.known_args_namespace.pykcov_traces
+        self._unsaved = Unsaved()
         self._fixtures: list[str] = []
 
     # -- which tests
@@ -119,7 +119,10 @@ class Running:
             return (yield)
         with options.collecting(item.config.option) as collection:
             result = yield
-        _save(collection.trace, self._traces, item.nodeid)
+        try:
+            traces.save(collection.trace, self._traces, item.nodeid)
+        except KcovError as error:
+            self._unsaved = self._unsaved.add(options.said(error))
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -184,6 +187,7 @@ class Running:
             "rows": [(*row.context, row.lines) for row in self._found],
             "modules": _modules(session.config, self._recording.scope),
             "dropped": self._recording.dropped,
+            "unsaved": tuple(self._unsaved),
             "reasons": session.config.stash.get(_REASONS, None),
         }
         output = getattr(session.config, "workeroutput", None)
@@ -215,6 +219,7 @@ class Reporting:
         self._reasons: _Reasons | None = None
         self._running: dict[str, _State] = {}  # tests that have begun
         self._dropped = 0
+        self._unsaved = Unsaved()
         self._written = ""
 
     def _changes(self) -> Changes:
@@ -267,6 +272,7 @@ class Reporting:
         self._add(last["rows"])
         self._store.add_modules(last["modules"])
         self._dropped += last["dropped"]
+        self._unsaved = self._unsaved.add(*last["unsaved"])
         if last["reasons"] is not None:
             self._reasons = _Reasons(*last["reasons"])
 
@@ -293,7 +299,10 @@ class Reporting:
             if self._options.json:
                 results.write_json(self._store, self._options, self._root)
         except KcovError as error:
-            self._written = f"{options.said(error)}"
+            self._written = options.said(error)
+        else:
+            self._written = self._unsaved.text()
+        if self._written:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def pytest_unconfigure(self) -> None:
@@ -413,8 +422,3 @@ def _fixture_name(
         is_plain = isinstance(request.param, str | int | float | None)
         name += f"[{str(request.param)[:40] if is_plain else getattr(request, 'param_index', '')}]"
     return name
-
-
-def _save(trace: Trace, directory: str, nodeid: str) -> None:
-    name = re.sub(r"[^\w.\[\]=-]+", "-", nodeid).strip("-")[:150]
-    trace.save(os.path.join(directory, f"{name}.trace"))
