@@ -20,7 +20,8 @@ from .errors import log
 from .namespace import Namespace
 
 __all__ = [
-    "NO_TEXT", "PYTHON_PC_BASE", "CodeMap", "Place", "SourceFile", "get", "is_python", "place", "versions",
+    "NO_TEXT", "OTHER_TEXT", "PYTHON_PC_BASE", "CodeMap", "Place", "SourceFile", "get", "is_python",
+    "place", "versions",
 ]  # fmt: skip
 
 # No address of a user-space program or of a kernel has these top bits, with 4 or 5 levels of page tables.
@@ -29,6 +30,8 @@ _END = 0x707A_0000_0000_0000
 _FIRST = PYTHON_PC_BASE + 0x1000
 # Before the digest of what is no text but a code object.
 NO_TEXT = "code:"
+# The same of code whose file has another text.
+OTHER_TEXT = "gone:"
 # How far to skip where a damaged record hides which PCs are taken.
 _SKIP = 1 << 24
 
@@ -157,14 +160,14 @@ class CodeMap:
     def versions(self, pcs: Iterable[int]) -> dict[str, list[str]]:
         """Return the digests of the texts that have these PCs, by the names of their files.
 
-        What has no text has no digest.
+        What has no text has no digest; what is of a text that is gone has that of a code object, which no text has.
         """
         ranges = filter(None, map(self._range_of, pcs))
         found = dict.fromkeys(file for _, file, _ in ranges)
         result: dict[str, list[str]] = {}
         for file in found:
             if not file.digest.startswith(NO_TEXT):
-                result.setdefault(file.name, []).append(file.digest)
+                result.setdefault(file.name, []).append(file.digest.removeprefix(OTHER_TEXT))
         return result
 
     def _append(self, record: dict[str, Any]) -> None:

@@ -137,7 +137,8 @@ class Trace:
     def sources(self) -> Mapping[str, tuple[str, ...]]:
         """Which versions of each file ran: digests of its text, 16 hex digits each.
 
-        More than one if the file was changed meanwhile; files whose text nobody could read are absent.
+        More than one if the file was changed meanwhile. Code that is not from the text that the file had when it ran
+        has a digest of its own, which no text has; files whose text nobody could read are absent.
         """
         return self._sources
 

@@ -32,7 +32,7 @@ from .sites import inner_codes
 
 __all__ = [
     "code_of", "describe", "forget", "has_gaps", "install", "is_probed", "note", "pairs_of",
-    "resolve", "sleep", "wake", "without_probes",
+    "resolve", "sleep", "versions", "wake", "without_probes",
 ]  # fmt: skip
 
 is_probed = _recorder.is_probed
@@ -215,6 +215,11 @@ def code_of(
     extents = (extent for scope, extent in _comparing.items() if scope.contains(path))
     comparisons = next(extents, None) if rewriter is None else None
     return _compile(path, data, comparisons, rewriter)
+
+
+def versions(path: str) -> set[str]:
+    """Return the digests of the texts of a file that have been compiled with probes."""
+    return {digest for name, digest, _ in list(_files) if name == path}
 
 
 def pairs_of(path: str, *, comparisons: Extent | None) -> dict[CodeType, CodeType] | None:

@@ -27,6 +27,12 @@ _COMPOUND = (
 )  # fmt: skip
 # A backslash with what it escapes, and one that escapes nothing that Python knows.
 _ESCAPE = re.compile(r"""\\(?:[\\'"\nabfnrtv0-7xNuU]|(?P<unknown>))""")
+# Statements that have code wherever they are.
+_SURE = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AugAssign, ast.Delete,
+    ast.Import, ast.ImportFrom, ast.For, ast.With, ast.Try, ast.TryStar,
+)  # fmt: skip
+_TYPE_ALIAS: tuple[type[ast.stmt], ...] = tuple(filter(None, [getattr(ast, "TypeAlias", None)]))
 _PARSE_TRIES = 20
 _JOINED = re.compile(r";[ \t]*\\\n")
 
@@ -49,6 +55,10 @@ class Source:
     """Qualified name, first line (of a decorator, or `def`), last line; classes too. In order."""
     headers: frozenset[int]
     """The first lines of functions and classes whose body is not on the line of its header."""
+    ends: frozenset[int] = frozenset()
+    """The lines of the last statement that a run of the module is sure to have code for; none if that is not clear."""
+    types: frozenset[str] = frozenset()
+    """The names of type aliases and type parameters: they have code, too."""
     decisions: Decisions | None = None
     """Where the branches are, if analysed for them."""
     _changes: tuple[int, ...] = field(default=(), repr=False)
@@ -102,7 +112,7 @@ def analyse(text: str, *, branch: bool = False) -> Source | None:
     version = digest(text)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    tree = _parse(_without_unknown_escapes(text))
+    tree = parse(without_unknown_escapes(text))
     if tree is None:
         return None
     walk = _Walk(text)
@@ -114,13 +124,16 @@ def analyse(text: str, *, branch: bool = False) -> Source | None:
         frozenset(walk.docstrings),
         tuple(walk.functions),
         frozenset(walk.headers),
+        _ends(tree),
+        frozenset(walk.types),
         find_decisions(tree) if branch else None,
         tuple(line for line, _ in walk.changes),
         ("<module>", *(name for _, name in walk.changes)),
     )
 
 
-def _parse(text: str) -> ast.Module | None:
+def parse(text: str) -> ast.Module | None:
+    """Return the syntax tree of a text, None if it is not Python."""
     # Where a garbage collection lets another thread parse in the middle of ours, 3.11 says SystemError to
     # one of both: they share the depth of recursion (gh-106905). No lock: a finalizer would run under it.
     for _ in range(_PARSE_TRIES):
@@ -132,7 +145,20 @@ def _parse(text: str) -> ast.Module | None:
     return None
 
 
-def _without_unknown_escapes(text: str) -> str:
+def _ends(tree: ast.Module) -> frozenset[int]:
+    if any(isinstance(node, ast.Raise | ast.While) for node in tree.body):
+        return frozenset()  # what is behind may never be reached: it has no code then
+    for node in reversed(tree.body):
+        if isinstance(node, _SURE) or (
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+        ):
+            decorators = getattr(node, "decorator_list", [])
+            first = min([node.lineno, *(one.lineno for one in decorators)])
+            return frozenset(range(first, (node.end_lineno or first) + 1))
+    return frozenset()
+
+
+def without_unknown_escapes(text: str) -> str:
     r"""Return the text with each `\d` and the like made `_d`: parsing it warns of nothing.
 
     The program has had these warnings, or has turned them into errors; no position changes.
@@ -153,6 +179,7 @@ class _Walk:
         self.functions: list[tuple[str, int, int]] = []
         self.headers: set[int] = set()
         self.changes: list[tuple[int, str]] = []  # from this line on the function is that
+        self.types: set[str] = set()
         self.globals: set[str] = set()  # names that the function at hand declares global
 
         # A statement behind a `;` may begin on the next line.
@@ -172,8 +199,11 @@ class _Walk:
         waiting = body[::-1]  # not by recursion: an `elif` is in the `else` of what is before it
         while waiting:
             node = waiting.pop()
+            if isinstance(node, _TYPE_ALIAS):
+                self.types.add(getattr(getattr(node, "name", None), "id", ""))
             if node.lineno - 1 in self.joined:
                 self.extend(node.lineno - 1, node.lineno)
+            self.types.update(one.name for one in getattr(node, "type_params", ()))
             if isinstance(node, _Function | ast.ClassDef):
                 self.definition(node, function, prefix)
             elif isinstance(node, ast.Match):

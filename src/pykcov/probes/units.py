@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import dis
 import os
 import struct
 import types
 
 from .. import _recorder, codemap
-from . import places
+from . import places, versions
 
 __all__ = ["make"]
 
 _JUMP = struct.Struct("=IIQQQQ")
-_sources: dict[str, tuple[object, places.Source | None]] = {}
+_texts: dict[str, tuple[object, versions.Text]] = {}
 
 
 def make(code: types.CodeType, *, with_arms: bool, by_instruction: bool) -> _recorder.Unit:
@@ -24,10 +25,11 @@ def make(code: types.CodeType, *, with_arms: bool, by_instruction: bool) -> _rec
 
     Raises KcovError and OSError if the code map cannot be had.
     """
-    source = _source(code.co_filename, branch=with_arms)
+    text = _text(code.co_filename, branch=with_arms)
+    source = text.source if text.has(code) else None
     probed = _recorder.is_probed(code)
     table = {} if probed else places.line_table(code, source)
-    file = _source_file(code, source, table)
+    file = _source_file(code, source, table, text.kind)
     entry = places.entry(code)
     arms = places.arms(code, source) if with_arms else None
     steps = places.steps(code, table) if by_instruction and not probed else None
@@ -93,16 +95,16 @@ def make(code: types.CodeType, *, with_arms: bool, by_instruction: bool) -> _rec
 
 
 def _source_file(
-    code: types.CodeType, source: places.Source | None, table: dict[int, int]
+    code: types.CodeType, source: places.Source | None, table: dict[int, int], kind: str
 ) -> codemap.SourceFile:
     filename = code.co_filename
+    if kind != codemap.NO_TEXT and os.path.exists(filename):
+        filename = os.path.abspath(filename)
     if source is None:
         # No text: the code object itself is the source.
         lines = [line for _, _, line in code.co_lines() if line] or [code.co_firstlineno]
-        digest = codemap.NO_TEXT + places.content_digest(code)
+        digest = kind + places.content_digest(code)
         return codemap.get().file(filename, digest, max(*lines, *table), [(0, code.co_qualname)])
-    if os.path.exists(filename):
-        filename = os.path.abspath(filename)
     return codemap.get().file(filename, source.digest, source.nlines, source.changes)
 
 
@@ -126,14 +128,15 @@ def _first_instruction(code: types.CodeType) -> int:
     return 0
 
 
-def _source(filename: str, *, branch: bool) -> places.Source | None:
-    """Return what is known of a source file, read again if it has changed."""
-    try:
+def _text(filename: str, *, branch: bool) -> versions.Text:
+    """Return the text of a source file, read again if it has changed."""
+    status = None
+    stamp = (0, 0, 0, branch)
+    with contextlib.suppress(OSError, ValueError):
         status = os.stat(filename)
-        stamp = (status.st_mtime_ns, status.st_size, branch)
-    except (OSError, ValueError):
-        stamp = (0, 0, branch)
-    known = _sources.get(filename)
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, branch)
+    known = _texts.get(filename)
     if known is None or known[0] != stamp:
-        known = _sources[filename] = (stamp, places.read_source(filename, branch=branch))
+        text = versions.Text(filename, status, branch=branch)
+        known = _texts[filename] = (stamp, text)
     return known[1]
