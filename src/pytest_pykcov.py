@@ -71,6 +71,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         from pykcov.testing import plugin
 
         plugin.begin(early_config)
+        return
+    for name in ("json", "traces"):
+        if getattr(options, f"pykcov_{name}"):
+            raise pytest.UsageError(f"pykcov: --pykcov-{name} needs --pykcov")
 
 
 @pytest.fixture(name="pykcov")
@@ -82,5 +86,5 @@ def pykcov_fixture(request: pytest.FixtureRequest) -> Iterator[pykcov.collect]:
     """
     from pykcov.testing.options import collecting
 
-    with collecting(request.config.option) as collection:
+    with collecting(request.config) as collection:
         yield collection

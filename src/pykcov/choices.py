@@ -73,8 +73,8 @@ _TOKEN = re.compile(
 _MEANS = {"any": "(?:.*/)?", "below": "/.*", "star": "[^/]*", "one": "[^/]"}
 
 
-def absolute(patterns: list[str]) -> list[str]:
-    """Make patterns absolute, but those that have no directory, or begin with a wildcard.
+def absolute(patterns: list[str], start: str = "") -> list[str]:
+    """Make patterns absolute, from ``start`` or here, but those that have no directory, or begin with a wildcard.
 
     One that ends with a ``/`` means all that is in that directory. One with a symbolic link means what that
     leads to as well: a file's name may have either.
@@ -84,7 +84,9 @@ def absolute(patterns: list[str]) -> list[str]:
         if "/" not in pattern or pattern.startswith(("*", "?", "<")):
             found[pattern] = None
         else:
-            path = os.path.abspath(pattern) + ("/*" if pattern.endswith("/") else "")
+            path = os.path.abspath(os.path.join(start, pattern)) + (
+                "/*" if pattern.endswith("/") else ""
+            )
             found[path] = found[os.path.realpath(path)] = None
     return list(found)
 

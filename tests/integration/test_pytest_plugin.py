@@ -515,6 +515,8 @@ def test_memory_does_not_grow_with_the_number_of_tests(tmp_path: Path) -> None:
         (["--pykcov", "--pykcov-source=/nowhere"], "source: '/nowhere' is no directory, no Python file"),
         (["--pykcov", "--pykcov-include=a/***b"], "'***' in"),
         (["--pykcov", "--pykcov-output=no/where"], "{0}/no/where: No such file or directory"),
+        (["--pykcov-json=x.json"], "--pykcov-json needs --pykcov"),
+        (["--pykcov-traces=traces"], "--pykcov-traces needs --pykcov"),
         (["--pykcov", "--pykcov-json=."], "{0}: Is a directory"),
         (["--pykcov", "--pykcov-traces=shop.py"], "{0}/shop.py: File exists"),
         (["--pykcov", "--pykcov-data=/proc/data"], "/proc/data: No such file or directory"),

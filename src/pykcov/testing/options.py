@@ -12,12 +12,15 @@ from typing import NamedTuple
 import pytest
 
 from .. import wholefile
+from ..choices import absolute
 from ..collect import collect
 from ..errors import KcovError
 from ..report import coveragepy
 from ..scope import Scope
 
 __all__ = ["Options", "collecting", "read", "scope"]
+
+_SCOPE: pytest.StashKey[Scope] = pytest.StashKey()
 
 
 class Options(NamedTuple):
@@ -68,23 +71,35 @@ def read(given: argparse.Namespace, root: str) -> Options:
     return found
 
 
-def scope(given: argparse.Namespace) -> Scope:
-    """Return the files that are recorded. Raises UsageError for what means nothing."""
-    try:
-        return Scope(
-            _split(given.pykcov_source), _split(given.pykcov_include), _split(given.pykcov_omit)
-        )
-    except ValueError as error:
-        raise pytest.UsageError(f"pykcov: {error}") from None
+def scope(config: pytest.Config) -> Scope:
+    """Return the files that are recorded, the same whatever directory the tests go to.
+
+    Raises UsageError for what means nothing.
+    """
+    found = config.stash.get(_SCOPE, None)
+    if found is None:
+        start = str(config.invocation_params.dir)
+        given = config.known_args_namespace
+        source = [(name, os.path.join(start, name)) for name in _split(given.pykcov_source)]
+        try:
+            found = config.stash[_SCOPE] = Scope(
+                [
+                    path if os.path.isdir(path) or name.endswith(".py") else name
+                    for name, path in source
+                ],
+                absolute(_split(given.pykcov_include), start),
+                absolute(_split(given.pykcov_omit), start),
+            )
+        except ValueError as error:
+            raise pytest.UsageError(f"pykcov: {error}") from None
+    return found
 
 
-def collecting(given: argparse.Namespace) -> collect:
+def collecting(config: pytest.Config) -> collect:
     """Return a collection of the files that are recorded, in order of execution."""
-    return collect(
-        source=_split(given.pykcov_source),
-        include=_split(given.pykcov_include),
-        omit=_split(given.pykcov_omit),
-    )
+    found = collect()
+    found._scope = scope(config)
+    return found
 
 
 def said(error: KcovError) -> str:

@@ -38,7 +38,7 @@ def begin(config: pytest.Config) -> None:
     given = config.known_args_namespace
     began = time.time_ns()
     is_distributed = bool(getattr(given, "numprocesses", None) or getattr(given, "tx", None))
-    scope = options.scope(given)
+    scope = options.scope(config)
     # What pytest-xdist's workers execute, they record; the process that gives them work has no tests.
     if "PYTEST_XDIST_WORKER" in os.environ or not is_distributed:
         try:
@@ -117,7 +117,7 @@ class Running:
         """Save a trace, if that was asked for."""
         if not self._traces:
             return (yield)
-        with options.collecting(item.config.option) as collection:
+        with options.collecting(item.config) as collection:
             result = yield
         try:
             traces.save(collection.trace, self._traces, item.nodeid)
