@@ -300,3 +300,24 @@ def test_a_trace_file_with_comparisons_that_is_damaged_is_refused(tmp_path: Path
     assert len((trace | trace).comparisons) == 0
     both.save(path)
     assert pykcov.Trace.load(path) == both
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_say_nothing_on_the_programs_standard_error(tmp_path: Path, method: str) -> None:
+    """Each warned that its modules were imported before: they are, and nobody there has asked."""
+    (tmp_path / "main.py").write_text(
+        textwrap.dedent(f"""
+        import multiprocessing
+
+        def check(x):
+            return x == 5
+
+        if __name__ == "__main__":
+            with multiprocessing.get_context({method!r}).Pool(2) as pool:
+                print(pool.map(check, [1, 5]))
+        """)
+    )
+    assert run(tmp_path, "-m", "pykcov", "run", "-q", "--mode", "cmp", "main.py") == (
+        "[False, True]\n",
+        "",
+    )

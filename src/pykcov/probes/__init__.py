@@ -91,8 +91,10 @@ def arm(mode: int, scope: Scope, *, follow: bool = False) -> None:
     global _awake
     if mode == TRACE_CMP:
         if follow:
+            # No warning: each worker of a program would put it among what the program says.
             _compare(scope)
-        load(_COMPARE).arm(scope)
+        else:
+            load(_COMPARE).arm(scope)
         if _compiled is not None:
             with _lock:
                 _compiled.resolve()
