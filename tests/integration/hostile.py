@@ -24,6 +24,10 @@ import pykcov
 pykcov.Device, pykcov.collect, pykcov.symbolize  # noqa: B018 - imported here, not in each process
 
 HANDLE, COMMON = 5, 7
+# What links lead to. A file made for it: who runs this as root could destroy any other.
+BASE = Path(f"/dev/shm/pykcov-{os.geteuid()}")
+VICTIM = BASE / f"victim-{os.getpid()}"
+MINE = b"mine\n" * 100
 VALUES = [0, 1, 2**31, 2**48, 2**63 - 1, 2**63, 2**64 - 1]  # for a word that is damaged
 
 
@@ -140,7 +144,7 @@ def damage(path: Path, how: str, random_: random.Random) -> None:
     else:
         path.unlink()
         if how == "link":
-            path.symlink_to("/etc/passwd")
+            path.symlink_to(VICTIM)
         elif how == "dangling":
             path.symlink_to("nowhere")
         elif how == "pipe":
@@ -176,47 +180,56 @@ def in_child(body: Callable[[], object]) -> int:
 
 def damaged(first: str, last: str) -> None:
     """Trials `first` ... `last`: spoil files that a dead process left, then use the namespace."""
-    base = Path(f"/dev/shm/pykcov-{os.geteuid()}")
-    failed = []
-    for trial in range(int(first), int(last)):
-        random_ = random.Random(trial)
-        os.environ["PYKCOV_NAMESPACE"] = name = f"damaged-{os.getpid()}-{trial}"
-        assert in_child(leave_files) == -signal.SIGKILL
-        names = sorted(path.name for path in (base / name).iterdir())
-        assert len(names) > 1, names
-        way = WAYS[trial % len(WAYS)]
-        victim = names[trial // len(WAYS) % len(names)]
-        # Names differ by process: a trial that failed is told by its number.
-        print(f"trial {trial}: {way}: {victim.partition('.')[0]}", file=sys.stderr, flush=True)
-        damage(base / name / victim, way, random_)
-        order = random_.choice(["annotations first", "verbs first"])
-        status = in_child(lambda order=order: probe(order))
-        if status != 0:
-            failed.append((trial, status))
-        for path in (base / name).glob("*"):
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        if (base / name).exists():
-            (base / name).rmdir()
+    BASE.mkdir(0o700, exist_ok=True)
+    VICTIM.write_bytes(MINE)
+    VICTIM.chmod(0o600)
+    try:
+        failed = [
+            (trial, status) for trial in range(int(first), int(last)) if (status := _trial(trial))
+        ]
+    finally:
+        VICTIM.unlink()
     assert not failed, f"trials and how they ended: {failed}"
+
+
+def _trial(trial: int) -> int:
+    """Return how the process ended that met the damage."""
+    random_ = random.Random(trial)
+    os.environ["PYKCOV_NAMESPACE"] = name = f"damaged-{os.getpid()}-{trial}"
+    assert in_child(leave_files) == -signal.SIGKILL
+    names = sorted(path.name for path in (BASE / name).iterdir())
+    assert len(names) > 1, names
+    way = WAYS[trial % len(WAYS)]
+    victim = names[trial // len(WAYS) % len(names)]
+    # Names differ by process: a trial that failed is told by its number.
+    print(f"trial {trial}: {way}: {victim.partition('.')[0]}", file=sys.stderr, flush=True)
+    damage(BASE / name / victim, way, random_)
+    order = random_.choice(["annotations first", "verbs first"])
+    status = in_child(lambda: probe(order))
+    assert VICTIM.read_bytes() == MINE, f"trial {trial}: written through a link"
+    for path in (BASE / name).glob("*"):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    if (BASE / name).exists():
+        (BASE / name).rmdir()
+    return status
 
 
 def spoilt_words() -> None:
     """Every word of the registry's header and of a device's slot, with values of all sizes."""
-    base = Path(f"/dev/shm/pykcov-{os.geteuid()}")
     failed = []
     for number in [*range(16), *range(512, 531)]:
         for value in (0, 1, 2**48, 2**64 - 1):
             name = f"words-{os.getpid()}-{number}-{value:x}"
             os.environ["PYKCOV_NAMESPACE"] = name
             assert in_child(leave_files) == -signal.SIGKILL
-            with (base / name / "registry").open("r+b") as file:
+            with (BASE / name / "registry").open("r+b") as file:
                 file.seek(8 * number)
                 file.write(value.to_bytes(8, sys.byteorder))
             print(f"word {number} = {value:#x}", file=sys.stderr, flush=True)
             status = in_child(lambda: probe("verbs first"))
             if status != 0:
                 failed.append((number, hex(value), status))
-            shutil.rmtree(base / name, ignore_errors=True)
+            shutil.rmtree(BASE / name, ignore_errors=True)
     assert not failed, f"words, values and how it ended: {failed}"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import faulthandler
 import os
 import random
@@ -21,7 +22,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import pykcov
 from pykcov import inventory
@@ -220,18 +221,27 @@ class Process:
 
 # What is done to the files.
 
+# What links lead to. A file made for it: who runs this as root could destroy any other.
+VICTIM = BASE / f"victim-{os.getpid()}"
+MINE = b"mine\n" * 100
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a file to spoil it; never what a link leads to (OSError ELOOP)."""
+    return open(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b", buffering=0)
+
 
 def _flip(path: Path, random_: random.Random) -> None:
-    with path.open("r+b", buffering=0) as file:
-        size = path.stat().st_size
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
         for _ in range(random_.choice([1, 4, 64])):
             file.seek(random_.randrange(max(1, min(size, random_.choice([208, 4096, size])))))
             file.write(random_.randbytes(1))
 
 
 def _words(path: Path, random_: random.Random) -> None:
-    with path.open("r+b", buffering=0) as file:
-        size = path.stat().st_size
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
         for _ in range(random_.choice([1, 2, 8])):
             end = min(size, random_.choice([208, 4096, 4096 + 32 * 8 * 4, size]))
             file.seek(random_.randrange(max(8, end)) // 8 * 8)
@@ -239,7 +249,8 @@ def _words(path: Path, random_: random.Random) -> None:
 
 
 def _longer(path: Path, random_: random.Random) -> None:
-    with path.open("ab", buffering=0) as file:
+    with _opened(path) as file:
+        file.seek(0, os.SEEK_END)
         file.write(random_.randbytes(random_.choice([1, 8, 5000])))
 
 
@@ -264,7 +275,7 @@ def _replace(path: Path, random_: random.Random) -> None:
     path.unlink()
     kind = random_.randrange(4)
     if kind == 0:
-        path.symlink_to("/etc/passwd")
+        path.symlink_to(VICTIM)
     elif kind == 1:
         os.mkfifo(path, 0o600)
     elif kind == 2:
@@ -274,13 +285,17 @@ def _replace(path: Path, random_: random.Random) -> None:
 
 
 def _cut(path: Path, random_: random.Random) -> None:
-    os.truncate(path, random_.choice([0, 1, path.stat().st_size // 2, 4096]))
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        file.truncate(random_.choice([0, 1, size // 2, 4096]))
 
 
 def files(directory: Path) -> list[Path]:
     """Return the files that are there, one for each kind first."""
     with contextlib.suppress(FileNotFoundError):
-        return sorted(path for path in directory.iterdir() if path.is_file())
+        return sorted(
+            path for path in directory.iterdir() if path.is_file() and not path.is_symlink()
+        )
     return []
 
 
@@ -305,6 +320,10 @@ def mutate(directory: Path, random_: random.Random, *, is_quiet: bool) -> str:
         way(path, random_)
     except (FileNotFoundError, FileExistsError, IsADirectoryError):
         return ""  # a process was faster
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return ""  # it is a link by now
     return f"{way.__name__[1:]} {kind}"
 
 
@@ -361,9 +380,16 @@ def storm(seed: str, count: str) -> None:
     done: dict[str, int] = {}
     wrong: list[str] = []
     print(f"seed {seed}", file=sys.stderr)
-    for number in _until(lambda: sum(done.values()) >= int(count)):
-        wrong += one_round(number, int(seed), done)
-        assert not wrong, f"seed {seed}: {wrong}"
+    BASE.mkdir(0o700, exist_ok=True)
+    VICTIM.write_bytes(MINE)
+    VICTIM.chmod(0o600)
+    try:
+        for number in _until(lambda: sum(done.values()) >= int(count)):
+            wrong += one_round(number, int(seed), done)
+            assert not wrong, f"seed {seed}: {wrong}"
+            assert VICTIM.read_bytes() == MINE, f"seed {seed}: written through a link"
+    finally:
+        VICTIM.unlink()
     kinds = {what.split()[1] for what in done}
     for kind in ("registry", "handles", "codemap", "area", "section", "lock"):
         assert f"cut {kind}" in done, f"no {kind} was ever cut: {done}"

@@ -327,7 +327,7 @@ def test_the_trace_survives_what_a_program_does_to_the_interpreter(tmp_path: Pat
         (["run", "--no-such-option", "prog.py"], "pykcov run: error:"),
         (["report", "--format", "nothing"], "pykcov report: error:"),
         (["report", "none.trace"], "pykcov: Trace.load: none.trace: No such file or directory"),
-        (["report", "/etc/passwd"], "pykcov: Trace.load: /etc/passwd: not a pykcov trace"),
+        (["report", __file__], f"pykcov: Trace.load: {__file__}: not a pykcov trace"),
         (["report", "."], "pykcov: Trace.load: .: Is a directory"),
         (["doctor", "x"], "pykcov doctor: error:"),
         (["ls", "x"], "pykcov ls: error:"),
