@@ -6,11 +6,11 @@
  * is taken with each section: no system call, and processes that take different ones do not meet. The word has the byte
  * of lock_fd that its owner holds while it lives (space.alive), so that the system tells when it is nobody's any more.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <time.h>
 
-static PyObject *lock_fd_name, *alive_name; /* attributes of a space: PyObject_GetAttrString() makes a name each time */
+#include "_descriptors.h"
+
+static PyObject *lock_fd_name, *lock_identity_name, *alive_name; /* attributes of a space: PyObject_GetAttrString() makes a name each time */
 
 typedef struct {
     PyObject_HEAD
@@ -95,6 +95,18 @@ static long number_of(const LockObject *l, PyObject *name)
     return value;
 }
 
+/* Returns the descriptor of the file with the bytes, -1 if this process has it no more: another file may have its number. */
+static int lock_fd(const LockObject *l)
+{
+    const int fd = (int)number_of(l, lock_fd_name);
+    PyObject *identity = fd < 0 ? NULL : PyObject_GetAttr(l->space, lock_identity_name);
+    const int is_own =
+        identity && PyBytes_Check(identity) && has_identity(fd, PyBytes_AS_STRING(identity), (size_t)PyBytes_GET_SIZE(identity));
+    Py_XDECREF(identity);
+    PyErr_Clear();
+    return is_own ? fd : -1;
+}
+
 /* Takes the word of who does not live, and of nobody. Returns 0 or an errno. */
 static int take_word(LockObject *l)
 {
@@ -105,7 +117,7 @@ static int take_word(LockObject *l)
     if (__atomic_compare_exchange_n(word, &owner, (uint64_t)me, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return 0;
     if (owner >> 62 == 1) { /* else it is damage, and nobody's */
-        const int held = is_held((int)number_of(l, lock_fd_name), (long)owner);
+        const int held = is_held(lock_fd(l), (long)owner);
         if (held)
             return held < 0 ? errno : EAGAIN;
     }
@@ -114,13 +126,13 @@ static int take_word(LockObject *l)
 
 static int try_to_lock(LockObject *l)
 {
-    return l->word.buf ? take_word(l) : set_lock((int)number_of(l, lock_fd_name), l->byte, F_WRLCK);
+    return l->word.buf ? take_word(l) : set_lock(lock_fd(l), l->byte, F_WRLCK);
 }
 
 static void give_back(LockObject *l)
 {
     if (!l->word.buf) {
-        set_lock((int)number_of(l, lock_fd_name), l->byte, F_UNLCK);
+        set_lock(lock_fd(l), l->byte, F_UNLCK);
         return;
     }
     /* Not what is its parent's, in a child that was forked by a signal handler in here. */
@@ -152,6 +164,25 @@ static int wait_to_lock(LockObject *l)
     return error;
 }
 
+/* Takes the mutex and the lock. Returns 0, an errno, or -1: another thread has it. */
+static int lock_once(LockObject *l)
+{
+    if (!PyThread_acquire_lock(l->mutex, NOWAIT_LOCK)) {
+        PyLockStatus got;
+        Py_BEGIN_ALLOW_THREADS
+        got = PyThread_acquire_lock_timed(l->mutex, (PY_TIMEOUT_T)(l->patience * 1e6), 0);
+        Py_END_ALLOW_THREADS
+        if (got != PY_LOCK_ACQUIRED)
+            return -1;
+    }
+    int error = try_to_lock(l);
+    if (error == EAGAIN || error == EACCES)
+        error = wait_to_lock(l);
+    if (error)
+        PyThread_release_lock(l->mutex);
+    return error;
+}
+
 static PyObject *lock_enter(LockObject *l, PyObject *Py_UNUSED(arg))
 {
     unsigned long me = PyThread_get_thread_ident();
@@ -159,23 +190,20 @@ static PyObject *lock_enter(LockObject *l, PyObject *Py_UNUSED(arg))
         l->depth++;
         Py_RETURN_NONE;
     }
-    if (!PyThread_acquire_lock(l->mutex, NOWAIT_LOCK)) {
-        PyLockStatus got;
-        Py_BEGIN_ALLOW_THREADS
-        got = PyThread_acquire_lock_timed(l->mutex, (PY_TIMEOUT_T)(l->patience * 1e6), 0);
-        Py_END_ALLOW_THREADS
-        if (got != PY_LOCK_ACQUIRED)
-            return PyObject_CallMethod(l->space, "stuck", "Os", l->what, "another thread");
+    int error = lock_once(l);
+    if (error == EBADF) { /* with nothing taken: what Python does here may raise */
+        PyObject *done = PyObject_CallMethod(l->space, "regain", NULL);
+        if (!done)
+            return NULL;
+        Py_DECREF(done);
+        error = lock_once(l);
     }
-    int error = try_to_lock(l);
+    if (error == -1)
+        return PyObject_CallMethod(l->space, "stuck", "Os", l->what, "another thread");
     if (error == EAGAIN || error == EACCES)
-        error = wait_to_lock(l);
-    if (error) {
-        PyThread_release_lock(l->mutex);
-        if (error == EAGAIN || error == EACCES)
-            return PyObject_CallMethod(l->space, "stuck", "Os", l->what, "another process");
+        return PyObject_CallMethod(l->space, "stuck", "Os", l->what, "another process");
+    if (error)
         return PyObject_CallMethod(l->space, "unusable", "Oi", l->what, error);
-    }
     l->owner = me;
     l->depth = 1;
     Py_RETURN_NONE;

@@ -1050,6 +1050,11 @@ static PyMethodDef methods[] = {
     {"install", (PyCFunction)(void (*)(void))install, METH_VARARGS | METH_KEYWORDS, NULL},
     {"lock_byte", lock_byte, METH_VARARGS, NULL},
     {"is_locked", is_locked, METH_VARARGS, NULL},
+    {"lift", lift, METH_O, NULL},
+    {"identity", identity, METH_O, NULL},
+    {"is_same", is_same, METH_VARARGS, NULL},
+    {"close_same", close_same, METH_VARARGS, NULL},
+    {"map_over", map_over, METH_VARARGS, NULL},
     {"current_task", current_task, METH_NOARGS, NULL},
     {"refresh", refresh_all, METH_NOARGS, NULL},
     {"rearm", rearm, METH_NOARGS, NULL},
@@ -1106,6 +1111,7 @@ PyMODINIT_FUNC PyInit__recorder(void)
     }
     if (PyType_Ready(&BoundType) < 0 || PyType_Ready(&SingleType) < 0 || PyType_Ready(&DoubleType) < 0 ||
         !(lock_fd_name = PyUnicode_InternFromString("lock_fd")) ||
+        !(lock_identity_name = PyUnicode_InternFromString("lock_identity")) ||
         !(alive_name = PyUnicode_InternFromString("alive")) ||
         !(range_start = PyUnicode_InternFromString("start")) ||
         !(range_stop = PyUnicode_InternFromString("stop")) ||

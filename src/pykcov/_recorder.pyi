@@ -1,6 +1,7 @@
 """The hot path, in C. Buffers are of 64-bit words; a *key* is ``sequence << 16 | slot`` of a session."""
 
 import contextvars
+import mmap
 import types
 import weakref
 from collections.abc import Callable
@@ -218,7 +219,8 @@ class Lock:
 
     ``where`` is a byte of the file ``space.lock_fd``, or a word of shared memory: it has the ``space.alive`` of its
     owner, and a dead one has it no more. ``patience``: seconds that anybody waits; then ``space.stuck(what, who)``
-    raises; ``space.unusable(what, errno)`` does where the system gives no lock.
+    raises; ``space.unusable(what, errno)`` does where the system gives no lock. If the descriptor is not of the file
+    any more that ``space.lock_identity`` says, ``space.regain()`` comes first.
     """
 
     def __new__(
@@ -232,6 +234,24 @@ def lock_byte(fd: int, byte: int, shared: bool, /) -> None:
 
 def is_locked(fd: int, byte: int, /) -> bool:
     """Tell whether somebody else has a byte of a file."""
+
+def lift(fd: int, /) -> int:
+    """Move a descriptor up, to 100 or more if the process may have as many, and never to 0, 1 or 2; return its number.
+
+    OSError if there is no number for it; then it is closed.
+    """
+
+def identity(fd: int, /) -> bytes:
+    """Return what tells the file of a descriptor from any other: is_same()."""
+
+def is_same(fd: int, identity: bytes, /) -> bool:
+    """Tell whether a descriptor is open, and of the file that had this identity()."""
+
+def close_same(fd: int, identity: bytes, /) -> None:
+    """Close a descriptor if it is_same(): else it is not ours."""
+
+def map_over(mapped: mmap.mmap, fd: int, /) -> None:
+    """Put a file in the place of anonymous memory: an mmap of a file keeps a descriptor, and closes that number."""
 
 def install(
     *,

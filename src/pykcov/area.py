@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ._recorder import Sink
 from .abi import TRACE_CMP, TRACE_PC, capacity
+from .filenames import FileName
 from .namespace import this_process, words_of
 
 TYPE_CHECKING = False
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from .namespace import Namespace
 
-__all__ = ["Area", "FileName", "Head", "Pool"]
+__all__ = ["Area", "Head", "Pool"]
 
 MAGIC = 0x766F636B79700002
 _PAGE = 4096
@@ -176,39 +177,6 @@ class Area:
     def unlink(self) -> None:
         """Remove the file. The memory stays for as long as somebody has it mapped."""
         self.namespace.unlink(self.name)
-
-
-class FileName:
-    """What the name of a file says that sections record into.
-
-    ``section.PID.STARTED.N`` is a pool's. One that its process has given away is *parked*, full of records of the
-    session ``key``: ``parked.SLOT.SEQUENCE.PID.STARTED.N``.
-    """
-
-    __slots__ = ("key", "number", "pid", "started")
-
-    def __init__(self, pid: int, started: int, number: int, key: int = 0) -> None:
-        self.pid = pid
-        self.started = started
-        self.number = number
-        self.key = key
-
-    @classmethod
-    def parse(cls, name: str) -> FileName | None:
-        """Return what a name says; None if it is no such name."""
-        kind, *words = name.split(".")
-        if len(words) != {"section": 3, "parked": 5}.get(kind) or not all(
-            word.isascii() and word.isdigit() and len(word) < 20 for word in words
-        ):
-            return None
-        *session, pid, started, number = map(int, words)
-        return cls(pid, started, number, session[1] << 16 | session[0] if session else 0)
-
-    def __str__(self) -> str:
-        own = f"{self.pid}.{self.started}.{self.number}"
-        return (
-            f"parked.{self.key & 0xFFFF}.{self.key >> 16}.{own}" if self.key else f"section.{own}"
-        )
 
 
 class Pool:

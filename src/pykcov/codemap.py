@@ -9,14 +9,16 @@ appends it under the code map's lock, so all processes have the same.
 from __future__ import annotations
 
 import bisect
+import errno
 import json
 import os
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from . import namespace
-from .errors import log
+from . import _recorder, namespace
+from .errors import KcovError, log
+from .filenames import CODEMAP
 from .namespace import Namespace
 
 __all__ = [
@@ -34,6 +36,7 @@ NO_TEXT = "code:"
 OTHER_TEXT = "gone:"
 # How far to skip where a damaged record hides which PCs are taken.
 _SKIP = 1 << 24
+_FLAGS = os.O_RDWR | os.O_APPEND
 
 Key = tuple[Any, ...]
 
@@ -82,7 +85,8 @@ class CodeMap:
 
     def __init__(self, space: Namespace) -> None:
         self._namespace = space
-        self._fd = space.open("codemap", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        self._fd = space.open(CODEMAP, _FLAGS | os.O_CREAT)
+        self._identity = _recorder.identity(self._fd)
         self._read = 0
         self._next = _FIRST
         self._files: dict[tuple[str, str], SourceFile] = {}
@@ -175,28 +179,46 @@ class CodeMap:
         record["b"] = self._next
         text = json.dumps(record, separators=(",", ":")).encode()
         line = b"%08x %s\n" % (zlib.crc32(text), text)
-        end = os.fstat(self._fd).st_size
+        fd = self._own_fd()
+        end = os.fstat(fd).st_size
         if end > self._read:  # a writer died in the middle of a line
             line = b"\n" + line
         try:
-            written = os.write(self._fd, line)
+            written = os.write(fd, line)
         except OSError as error:
             written = 0
             log.warning("code map of %s: %s", self._namespace.path, error)
         if written != len(line):
             # No space: this process goes on with PCs that the others will not know.
-            os.truncate(self._fd, end)
+            os.truncate(self._own_fd(), end)
             self._take(record)
             return
         self._read = end + written
         self._take(record)
 
+    def _own_fd(self) -> int:
+        """Return the descriptor, a new one if the program has closed it. Must be called with the lock held.
+
+        Raises KcovError if the file is not there any more: the PCs of another one mean other places.
+        """
+        if not _recorder.is_same(self._fd, self._identity):
+            try:
+                self._fd = self._namespace.open_same(CODEMAP, _FLAGS, self._identity)
+            except OSError as error:
+                cause = "this program has closed its descriptor, and it cannot be had again"
+                raise KcovError(
+                    error.errno or errno.EIO,
+                    f"code map of {self._namespace.path}: {cause}: {error.strerror}",
+                ) from None
+        return self._fd
+
     def _load(self) -> None:
         """Take in what other processes have appended. Must be called with the lock held."""
-        size = os.fstat(self._fd).st_size
+        fd = self._own_fd()
+        size = os.fstat(fd).st_size
         if size <= self._read:
             return
-        data = os.pread(self._fd, size - self._read, self._read)
+        data = os.pread(fd, size - self._read, self._read)
         whole = data[: data.rfind(b"\n") + 1]
         self._read += len(whole)
         for line in whole.splitlines():

@@ -17,6 +17,7 @@ from .abi import TRACE_CMP, TRACE_PC
 from .area import Area, Head
 from .closing import Closing
 from .errors import KcovError, integer, log
+from .filenames import area_name
 from .gathering import gather
 from .namespace import this_process
 from .reading import read_area
@@ -143,7 +144,7 @@ class Device(Closing):
                 )
             self._area = Area.create(
                 self._registry.namespace,
-                registry.area_name(self._file),
+                area_name(self._file),
                 size,
                 records=self._records,
                 about=about(self._scope, branch=self._branch, kernel=self._kernel),
@@ -588,7 +589,7 @@ class Device(Closing):
     def _has_area(self) -> bool:
         """Tell whether the size is set; another process that inherited the device may have done that."""
         if self._area is None and self._slot[Word.FILE] == self._file:
-            self._area = Area(self._registry.namespace, registry.area_name(self._file))
+            self._area = Area(self._registry.namespace, area_name(self._file))
         return self._area is not None
 
     def _state(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from . import namespace
-from .area import Area, FileName, Head
+from .area import Area, Head
 from .errors import KcovError, log
+from .filenames import FileName
 from .registry import Word
 from .remote import Session
 

@@ -13,8 +13,9 @@ from array import array
 from dataclasses import dataclass
 
 from . import abi, namespace, registry
-from .area import MAGIC, FileName, Head
+from .area import MAGIC, Head
 from .errors import KcovError
+from .filenames import LOCK, FileName, area_name, table_name
 from .namespace import Namespace
 from .registry import SLOT_WORDS, SLOTS, Header, Mode, Word, mode_name, session_key, split_key
 
@@ -100,7 +101,7 @@ class _Visited(Namespace):
     def _attach(self) -> None:
         try:
             self.open_directory(make=False)
-            self.lock_fd = self.open("lock", _FLAGS)  # is_alive() asks about its bytes
+            self.keep_lock(self.open(LOCK, _FLAGS))  # is_alive() asks about its bytes
         except BaseException:
             self.close()
             raise
@@ -158,7 +159,7 @@ class _Reading:
         for _ in range(_TRIES):
             before = header
             try:
-                table = self._words(registry._table_name(before[Header.GENERATION]), _TABLE_BYTES)
+                table = self._words(table_name(before[Header.GENERATION]), _TABLE_BYTES)
                 header = self._words("registry", _PAGE)
             except FileNotFoundError:  # there is a new one, or the last process has left
                 continue
@@ -207,7 +208,7 @@ class _Reading:
     def _device_area(self, words: array[int]) -> _AreaHead | KcovError | None:
         if not words[Word.FILE]:
             return None
-        name = registry.area_name(words[Word.FILE])
+        name = area_name(words[Word.FILE])
         try:
             area = self._area(name)
         except FileNotFoundError:

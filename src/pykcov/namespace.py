@@ -7,6 +7,9 @@ the registry's lock, byte 1 the code map's, and byte 2 is held shared by every p
 who gets it alone is the last one, and removes the files. Every process also holds a byte far behind those
 that is its own alone: that is how others see that it is alive, and whether it still has a lock
 that is a word of shared memory.
+
+A program may close the descriptors of the directory and of ``lock``, and have their numbers for its own files: before
+each use they are told by their files (_descriptors.h).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from _thread import RLock
 from . import _recorder, late
 from ._recorder import Lock
 from .errors import KcovError
+from .filenames import LOCK, is_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +73,10 @@ class Namespace:
         self.path = f"{self.base}/{name}"
         self.dir_fd = -1
         self.lock_fd = -1
+        # What tells that they still are of these files.
+        self.dir_identity = self.lock_identity = b""
         self.alive = 0  # the byte that this process holds
+        self._regaining = RLock()  # whoever opens them again. Nothing else is taken under it
         self._attach()
         self.registry_lock = self.make_lock(0, "registry")
         self.codemap_lock = self.make_lock(1, "code map")
@@ -79,7 +86,7 @@ class Namespace:
         while True:
             try:
                 self.open_directory(make=True)
-                self.lock_fd = self.open("lock", os.O_RDWR | os.O_CREAT)
+                self.keep_lock(self.open(LOCK, os.O_RDWR | os.O_CREAT))
                 self._share()
                 self._live()
                 # The last one before us may have removed the file between our open and our lock.
@@ -101,11 +108,55 @@ class Namespace:
 
     def open_directory(self, *, make: bool) -> None:
         """Open the namespace's directory, making it if asked to; FileNotFoundError if it is not there."""
+        self.dir_fd = fd = self._find_directory(make=make)
+        self.dir_identity = _recorder.identity(fd)
+
+    def _find_directory(self, *, make: bool) -> int:
         base_fd = _own_directory(self.base, self.base, None, make=make)
         try:
-            self.dir_fd = _own_directory(self.path, self.name, base_fd, make=make)
+            return _own_directory(self.path, self.name, base_fd, make=make)
         finally:
             os.close(base_fd)
+
+    def keep_lock(self, fd: int) -> None:
+        """Have this descriptor of the file ``lock`` from now on."""
+        self.lock_fd, self.lock_identity = fd, _recorder.identity(fd)
+
+    def check(self) -> None:
+        """Make sure that the descriptors are ours, before what could harm others' files: regain() if they are not."""
+        if not (
+            _recorder.is_same(self.lock_fd, self.lock_identity)
+            and _recorder.is_same(self.dir_fd, self.dir_identity)
+        ):
+            self.regain()
+
+    def regain(self) -> None:
+        """Open again what this program has closed, and take the bytes again that were lost with it.
+
+        Raises KcovError if that cannot be: another file is in its place, it is another user's. Who has left, has left.
+        """
+        with self._regaining:
+            if self.lock_fd < 0:
+                return
+            try:
+                if not _recorder.is_same(self.dir_fd, self.dir_identity):
+                    self.dir_fd = _same(self._find_directory(make=False), self.dir_identity)
+                if not _recorder.is_same(self.lock_fd, self.lock_identity):
+                    fd = _same(self._open(LOCK, os.O_RDWR), self.lock_identity)
+                    try:
+                        if self.alive:
+                            _recorder.lock_byte(fd, _USERS, True)
+                            _recorder.lock_byte(fd, self.alive, False)
+                    except BaseException:
+                        os.close(fd)
+                        raise
+                    self.lock_fd = fd
+            except OSError as error:
+                raise KcovError(
+                    error.errno or errno.EIO,
+                    f"namespace: {self.path}: this program has closed descriptors that are pykcov's, "
+                    f"and they cannot be had again: {error.strerror}",
+                ) from None
 
     def _share(self) -> None:
         _recorder.lock_byte(self.lock_fd, _USERS, True)
@@ -113,6 +164,7 @@ class Namespace:
     def _have_alone(self) -> bool:
         """Take the byte that all users share; False if there are others."""
         try:
+            self.check()
             _recorder.lock_byte(self.lock_fd, _USERS, False)
         except OSError:
             return False
@@ -129,7 +181,8 @@ class Namespace:
         return (pid, started) == this_process() or self.is_held(alive_byte(pid, started))
 
     def is_held(self, byte: int) -> bool:
-        """Tell whether another process holds an alive_byte()."""
+        """Tell whether another process holds an alive_byte(). KcovError if it cannot be asked: see regain()."""
+        self.check()
         try:
             return _recorder.is_locked(self.lock_fd, byte)
         except OSError:  # this process has left
@@ -137,25 +190,26 @@ class Namespace:
 
     def close(self) -> None:
         """Give up the directory and the locks."""
-        fds = self.lock_fd, self.dir_fd
+        fds = (self.lock_fd, self.lock_identity), (self.dir_fd, self.dir_identity)
         # Before: a thread that goes on must not believe that it can have a lock.
         self.lock_fd = self.dir_fd = -1
         self.alive = 0
-        for fd in fds:
-            if fd >= 0:
-                os.close(fd)
+        for fd, identity in fds:
+            _recorder.close_same(fd, identity)
 
     def leave(self) -> None:
         """Close; the last process that uses the namespace removes its files."""
-        if self._have_alone():
-            self._remove_all()
-        self.close()
+        try:
+            if self._have_alone():
+                self._remove_all()
+        finally:
+            self.close()
 
     def empty(self) -> list[str]:
         """Remove all files, whatever they are, and return their names; EBUSY if others use them."""
         if not self._have_alone():
             raise KcovError(errno.EBUSY, f"namespace: other processes are using {self.path}")
-        removed = [name for name in self.names() if name != "lock"]
+        removed = [name for name in self.names() if name != LOCK]
         for name in removed:
             self.unlink(name)
         self._share()
@@ -164,12 +218,15 @@ class Namespace:
     def after_fork(self) -> None:
         """Take locks of this process's own: the parent's are shared with the descriptor."""
         self.alive = 0
-        old, self.lock_fd = self.lock_fd, self.open("lock", os.O_RDWR | os.O_CREAT)
+        self._regaining = RLock()  # the parent's may be held
+        fd = self.open(LOCK, os.O_RDWR | os.O_CREAT)
+        old = self.lock_fd, self.lock_identity
+        self.keep_lock(fd)
         try:
             self._share()
             self._live()
         finally:
-            os.close(old)
+            _recorder.close_same(*old)
         self.registry_lock = self.make_lock(0, "registry")
         self.codemap_lock = self.make_lock(1, "code map")
 
@@ -190,9 +247,13 @@ class Namespace:
 
     def open(self, name: str, flags: int) -> int:
         """Open a file of the namespace and return its descriptor; it has to be this user's alone."""
+        self.check()
+        return self._open(name, flags)
+
+    def _open(self, name: str, flags: int) -> int:
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(name, flags, 0o600, dir_fd=self.dir_fd)
+            fd = _recorder.lift(os.open(name, flags, 0o600, dir_fd=self.dir_fd))
         except FileNotFoundError:
             if flags & os.O_CREAT:
                 raise KcovError(errno.ENOENT, f"namespace: {self.path} has been removed") from None
@@ -217,6 +278,10 @@ class Namespace:
             )
         return fd
 
+    def open_same(self, name: str, flags: int, identity: bytes) -> int:
+        """Open a file again; OSError ESTALE if there is another one of that name."""
+        return _same(self.open(name, flags), identity)
+
     def create(self, name: str, size: int) -> mmap.mmap:
         """Make a new file of ``size`` bytes, all of them allocated, and map it.
 
@@ -231,7 +296,7 @@ class Namespace:
             ) from None
         try:
             os.posix_fallocate(fd, 0, size)
-            return mmap.mmap(fd, size)
+            return _mapped(fd, size)
         except (OSError, OverflowError) as error:
             self.unlink(name)
             cause = error.strerror if isinstance(error, OSError) else error
@@ -260,7 +325,7 @@ class Namespace:
             size = os.fstat(fd).st_size
             if size < at_least:
                 raise self.damaged(name, f"{size} bytes of {at_least}")
-            return mmap.mmap(fd, size)
+            return _mapped(fd, size)
         finally:
             os.close(fd)
 
@@ -273,6 +338,7 @@ class Namespace:
 
     def unlink(self, name: str) -> None:
         """Remove a file, if it is there and this process may; it may not if it has become another user."""
+        self.check()
         try:
             os.unlink(name, dir_fd=self.dir_fd)
         except (FileNotFoundError, PermissionError):
@@ -285,12 +351,15 @@ class Namespace:
 
     def rename(self, name: str, new: str) -> None:
         """Give a file another name, of which there is no file."""
+        self.check()
         os.rename(name, new, src_dir_fd=self.dir_fd, dst_dir_fd=self.dir_fd)
 
     def names(self) -> list[str]:
         """Return the names of the namespace's files, sorted."""
+        self.check()
         # An open file description of its own: threads that read one directory's share the position.
-        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.dir_fd)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        fd = _recorder.lift(os.open(".", flags, dir_fd=self.dir_fd))
         try:
             return sorted(os.listdir(fd))
         finally:
@@ -298,14 +367,29 @@ class Namespace:
 
     def _remove_all(self) -> None:
         for name in self.names():
-            if name != "lock":
+            if name != LOCK and is_own(name):
                 self.unlink(name)
-        self.unlink("lock")
+        self.unlink(LOCK)
         for path in (self.path, self.base):
             try:
                 os.rmdir(path)
             except OSError:
                 pass
+
+
+def _same(fd: int, identity: bytes) -> int:
+    """Return a descriptor of the file that has this identity; OSError ESTALE if it is another one's."""
+    if not _recorder.is_same(fd, identity):
+        os.close(fd)
+        raise OSError(errno.ESTALE, "another file is in its place")
+    return fd
+
+
+def _mapped(fd: int, size: int) -> mmap.mmap:
+    """Map a file so that no descriptor is kept: an mmap of a file has one, which it closes by its number."""
+    mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    _recorder.map_over(mapped, fd)
+    return mapped
 
 
 def words_of(mapped: mmap.mmap) -> memoryview:
@@ -335,9 +419,8 @@ def _own_directory(path: str, name: str, dir_fd: int | None, *, make: bool) -> i
                 os.mkdir(name, 0o700, dir_fd=dir_fd)
             except FileExistsError:
                 pass
-        fd = os.open(
-            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd
-        )
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = _recorder.lift(os.open(name, flags, dir_fd=dir_fd))
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -407,6 +490,20 @@ def leave() -> None:
         _current = None
 
 
+def be_seen() -> None:
+    """Take again what this process has lost with its descriptors, before it has a child: that would be the last one."""
+    if _current is not None:
+        try:
+            _current.check()
+        except OSError:
+            pass
+
+
+def _before_fork() -> None:
+    _quiet.__enter__()
+    be_seen()
+
+
 def _after_fork() -> None:
     global opening
     opening = RLock()
@@ -424,5 +521,5 @@ def _after_fork() -> None:
 # Nothing is recorded in a child before it has forgotten what is its parent's.
 _quiet = _recorder.Quiet()
 os.register_at_fork(
-    before=_quiet.__enter__, after_in_parent=_quiet.__exit__, after_in_child=_after_fork
+    before=_before_fork, after_in_parent=_quiet.__exit__, after_in_child=_after_fork
 )

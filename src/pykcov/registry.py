@@ -12,8 +12,9 @@ import errno
 import os
 
 from . import _recorder, namespace
-from .area import Area, FileName, Head
+from .area import Area, Head
 from .errors import KcovError
+from .filenames import CODEMAP, LOCK, REGISTRY, FileName, area_name, table_name
 from .namespace import this_process, words_of
 
 TYPE_CHECKING = False
@@ -121,12 +122,12 @@ class Registry:
 
     def _open(self) -> mmap.mmap:
         try:
-            found = self.namespace.map("registry", _SIZE)
+            found = self.namespace.map(REGISTRY, _SIZE)
         except FileNotFoundError:
             return self._create()
         with words_of(found) as words:
             if words[Header.MAGIC] != MAGIC or words[Header.LAYOUT] != _LAYOUT:
-                raise self.namespace.damaged("registry", "not a registry of this version of pykcov")
+                raise self.namespace.damaged(REGISTRY, "not a registry of this version of pykcov")
         return found
 
     def secret(self) -> bytes:
@@ -136,10 +137,10 @@ class Registry:
     def _create(self) -> mmap.mmap:
         for name in self.namespace.names():
             # Who has asked for a place before the first device was opened has the code map open.
-            if name not in ("lock", "codemap"):
+            if name not in (LOCK, CODEMAP):
                 self.namespace.unlink(name)
-        self.namespace.create(_table_name(0), _FIRST_ENTRIES * _ENTRY_BYTES).close()
-        made = self.namespace.create("registry", _SIZE)
+        self.namespace.create(table_name(0), _FIRST_ENTRIES * _ENTRY_BYTES).close()
+        made = self.namespace.create(REGISTRY, _SIZE)
         with memoryview(made).cast("Q") as words:
             words[Header.LAYOUT] = _LAYOUT
             words[Header.NEXT_FILE] = 1
@@ -151,11 +152,11 @@ class Registry:
     def _map_table(self) -> memoryview:
         generation = self.header[Header.GENERATION]
         try:
-            table = self.namespace.map(_table_name(generation), _FIRST_ENTRIES * _ENTRY_BYTES)
+            table = self.namespace.map(table_name(generation), _FIRST_ENTRIES * _ENTRY_BYTES)
             entries = words_of(table)
             _recorder.map_table(self.header, entries)
         except (FileNotFoundError, ValueError) as error:
-            raise self.namespace.damaged(_table_name(generation), str(error)) from None
+            raise self.namespace.damaged(table_name(generation), str(error)) from None
         return entries
 
     def slot(self, number: int) -> memoryview:
@@ -314,7 +315,7 @@ class Registry:
 
     def stale_files(self) -> list[str]:
         """Return the names of files that no live process needs."""
-        needed = {"lock", "registry", "codemap", _table_name(self.header[Header.GENERATION])}
+        needed = {LOCK, REGISTRY, CODEMAP, table_name(self.header[Header.GENERATION])}
         for number in self.used_slots():
             words = self.slot(number)
             if self.is_used(words):
@@ -399,8 +400,8 @@ class Registry:
         by_session = self.handles()
         old = header[Header.GENERATION]
         generation = (old + 1) & 0xFFFF_FFFF_FFFF
-        self.namespace.unlink(_table_name(generation))
-        self.namespace.create(_table_name(generation), have * _ENTRY_BYTES).close()
+        self.namespace.unlink(table_name(generation))
+        self.namespace.create(table_name(generation), have * _ENTRY_BYTES).close()
         header[Header.VERSION] |= 1
         header[Header.GROWING] = 1
         header[Header.GENERATION] = generation
@@ -412,16 +413,7 @@ class Registry:
         header[Header.GROWING] = 0
         if header[Header.VERSION] & 1:
             bump(header, Header.VERSION)
-        self.namespace.unlink(_table_name(old))
-
-
-def _table_name(generation: int) -> str:
-    return f"handles.{generation}"
-
-
-def area_name(file: int) -> str:
-    """Return the name of a device's area file."""
-    return f"area.{file}"
+        self.namespace.unlink(table_name(old))
 
 
 _current: Registry | None = None

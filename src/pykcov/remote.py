@@ -13,8 +13,9 @@ from errno import ETIMEDOUT, EUCLEAN
 
 from . import _recorder, abi, namespace, probes, registry, task
 from ._recorder import remote
-from .area import Area, FileName, Head, Pool
+from .area import Area, Head, Pool
 from .errors import KcovError, contain, log, warn
+from .filenames import FileName, area_name
 from .late import load
 from .probes import scopes
 from .registry import Mode, Word
@@ -390,7 +391,7 @@ def _join(key: int) -> Session | None:
     if slot[Word.MODE] not in (Mode.TRACE_PC, Mode.TRACE_CMP):
         return None
     try:
-        device_area = Area(shared.namespace, registry.area_name(slot[Word.FILE]))
+        device_area = Area(shared.namespace, area_name(slot[Word.FILE]))
         branch, kernel, scope = _read_about(device_area.about)
     except FileNotFoundError:
         return None

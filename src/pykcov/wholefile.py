@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from . import _recorder
 from .errors import KcovError
 
 __all__ = ["check_writable", "failed", "is_stream", "replacing", "temporary"]
@@ -70,7 +71,9 @@ def is_stream(name: str) -> bool:
 @contextmanager
 def _beside(target: str) -> Iterator[tuple[int, str]]:
     path = f"{target}.{os.urandom(4).hex()}.tmp"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    # What the program's own standard error writes is not to get into it.
+    descriptor = _recorder.lift(os.open(path, flags, 0o666))
     try:
         yield descriptor, path
     finally:

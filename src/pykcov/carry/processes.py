@@ -34,6 +34,7 @@ def _start(found: _recorder.Inherited, original: Callable[..., None], process: A
     process.run = _recorder.Around(
         Begin(found), process.run, None
     )  # found in the child, pickled or forked
+    namespace.be_seen()
     try:
         original(process)
     finally:
@@ -92,6 +93,7 @@ def _environment(found: _recorder.Inherited, env: Any) -> Any:
             given = parts(found)
             sessions = [find_session(key) for _, key, _ in given]
             may_wait = all(session is not None and session.may_wait() for session in sessions)
+            namespace.be_seen()
             child[_VARIABLE] = text_of(namespace.get().name, given, may_wait=may_wait)
             path = child.get("PYTHONPATH")
             child["PYTHONPATH"] = f"{_STARTUP}{os.pathsep}{path}" if path else _STARTUP

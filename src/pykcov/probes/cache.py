@@ -14,6 +14,8 @@ import stat
 import sys
 import time
 
+from .. import _recorder
+
 __all__ = ["directory", "inventory", "load", "store"]
 
 _DIGEST = 32  # bytes
@@ -75,7 +77,8 @@ def store(path: str, status: os.stat_result, variant: object, value: bytes) -> N
         target = _entry(path, variant)
         temporary = f"{target}.{os.getpid()}.{os.urandom(4).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o600)
+        # What the program's own standard error writes is not to get into it.
+        descriptor = _recorder.lift(os.open(temporary, flags, 0o600))
         try:
             with open(descriptor, "wb") as file:
                 file.write(hashlib.blake2b(body, digest_size=_DIGEST).digest() + body)
