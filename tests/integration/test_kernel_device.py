@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +99,18 @@ def test_a_descriptor_is_owned_by_its_device() -> None:
         os.fstat(fd)
     with pytest.raises(pykcov.KcovError, match="is not open"):
         linux.Device.from_fd(fd)
+
+
+def test_a_device_whose_descriptor_is_anothers_by_now_does_not_close_it(tmp_path: Path) -> None:
+    """As after os.closerange(3, 1024): the number was a file of the program's, and was closed."""
+    device = pykcov.open("/dev/null")
+    fd = device.fileno()
+    assert fd >= 100
+    with (tmp_path / "own").open("wb") as own:
+        os.dup2(own.fileno(), fd)
+        device.close()
+        assert os.path.sameopenfile(fd, own.fileno())
+        os.close(fd)
 
 
 def test_every_verb_of_a_closed_device_is_ebadf() -> None:

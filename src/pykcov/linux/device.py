@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from errno import EBADF, EINVAL
 from typing import Self
 
-from .. import abi
+from .. import _recorder, abi
 from ..closing import Closing
 from ..errors import KcovError, integer
 from ..task import quietly
@@ -50,7 +50,7 @@ class Device(Closing):
     def __init__(self, path: str | os.PathLike[str] = PATH) -> None:
         self._fd = -1
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            fd = _recorder.lift(os.open(path, os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
             code = error.errno or EINVAL
             cause = causes.of_open(code, os.fspath(path))
@@ -75,6 +75,9 @@ class Device(Closing):
 
     def _own(self, fd: int, size: int | None) -> None:
         self._fd = fd
+        self._identity = _recorder.identity(
+            fd
+        )  # a program may close it, and have the number for another file
         self._size = size  # words, 0 before init_trace, None if another process may have made that
         self._owner: tuple[int, int] | None = None  # process and thread that enabled it through us
 
@@ -224,7 +227,7 @@ class Device(Closing):
         """
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            _recorder.close_same(fd, self._identity)
 
     @property
     def closed(self) -> bool:
