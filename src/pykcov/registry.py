@@ -14,7 +14,7 @@ import os
 from . import _recorder, namespace
 from .area import Area, Head
 from .errors import KcovError
-from .filenames import CODEMAP, LOCK, REGISTRY, FileName, area_name, table_name
+from .filenames import CODEMAP, LOCK, REGISTRY, FileName, area_name, is_own, table_name
 from .namespace import this_process, words_of
 
 TYPE_CHECKING = False
@@ -137,7 +137,7 @@ class Registry:
     def _create(self) -> mmap.mmap:
         for name in self.namespace.names():
             # Who has asked for a place before the first device was opened has the code map open.
-            if name not in (LOCK, CODEMAP):
+            if name not in (LOCK, CODEMAP) and is_own(name):
                 self.namespace.unlink(name)
         self.namespace.create(table_name(0), _FIRST_ENTRIES * _ENTRY_BYTES).close()
         made = self.namespace.create(REGISTRY, _SIZE)

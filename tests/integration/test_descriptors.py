@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -265,6 +266,25 @@ except pykcov.KcovError as error:
     assert said[1].startswith("1 ") and "closed" in said[1], said
     assert all("this program has closed descriptors" in text for text in said[2:])
     assert "Exception ignored" not in done.stderr
+
+
+def test_what_pykcov_has_not_made_is_not_removed_with_its_files(tmp_path: Path) -> None:
+    """Not at the first device, and not by the last process."""
+    name = f"descriptors-others-{os.getpid()}"
+    path = BASE / name
+    names = ["Lock", "area", "area.x", "handles.1.2", "notes.txt", "section.1.2"]
+    try:
+        program = "import pykcov\nwith pykcov.collect() as collection: pass\n"
+        BASE.mkdir(0o700, exist_ok=True)
+        path.mkdir(0o700)
+        for other in names:
+            (path / other).touch()
+        (path / "area.7").touch()
+        done = run(tmp_path, program, name)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(file.name for file in path.iterdir()) == names
+    finally:
+        shutil.rmtree(path)
 
 
 STANDARD = """
