@@ -22,7 +22,7 @@ import stat
 import time
 from _thread import RLock
 
-from . import _recorder, late
+from . import _recorder, errors, late
 from ._recorder import Lock
 from .errors import KcovError
 from .filenames import LOCK, is_own
@@ -76,6 +76,7 @@ class Namespace:
         # What tells that they still are of these files.
         self.dir_identity = self.lock_identity = b""
         self.alive = 0  # the byte that this process holds
+        self.is_lost = False  # they are not ours, and cannot be had again
         self._regaining = RLock()  # whoever opens them again. Nothing else is taken under it
         self._attach()
         self.registry_lock = self.make_lock(0, "registry")
@@ -151,7 +152,9 @@ class Namespace:
                         os.close(fd)
                         raise
                     self.lock_fd = fd
+                self.is_lost = False
             except OSError as error:
+                self.is_lost = True
                 raise KcovError(
                     error.errno or errno.EIO,
                     f"namespace: {self.path}: this program has closed descriptors that are pykcov's, "
@@ -461,6 +464,17 @@ def get() -> Namespace:
 def current() -> Namespace | None:
     """Return the namespace if this process has opened it."""
     return _current
+
+
+def warn(text: str) -> None:
+    """Give a KcovWarning, as errors.warn() does; of a namespace that is lost for good only the first one."""
+    global _lost
+    before, _lost = _lost, _current if _current is not None and _current.is_lost else None
+    if _lost is None or _lost is not before:
+        errors.warn(text)
+
+
+_lost: Namespace | None = None  # that was told
 
 
 def at_exit(function: Callable[[], None]) -> None:

@@ -312,7 +312,7 @@ class Section:
         except (KcovError, OSError) as error:
             lost = area.words[0] - head[Head.MOVED] + head[Head.LOST] - head[Head.TOLD]
             _recorder.add(session.dropped, lost)
-            warn(f"remote_stop: {lost} events of a section are dropped: {error}")
+            namespace.warn(f"remote_stop: {lost} events of a section are dropped: {error}")
         if not self.is_settled:  # by another thread, while this one waited
             head[Head.DEVICE] = 0
             self.is_settled = True
@@ -431,7 +431,7 @@ def enter(
                 section.abandon()
             raise
     except (KcovError, OSError) as error:
-        warn(f"remote_start: handle {handle:#x}: nothing is collected: {error}")
+        namespace.warn(f"remote_start: handle {handle:#x}: nothing is collected: {error}")
         return None
 
 
@@ -545,7 +545,7 @@ def _find_settled(handle: int) -> int | None:
         return registry.get().find(handle)
     except (KcovError, OSError) as error:
         _unusable = error.errno != ETIMEDOUT  # a lock is free again one day
-        warn(f"remote_start: nothing can be collected in this process: {error}")
+        namespace.warn(f"remote_start: nothing can be collected in this process: {error}")
         return None
 
 

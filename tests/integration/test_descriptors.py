@@ -268,6 +268,54 @@ except pykcov.KcovError as error:
     assert "Exception ignored" not in done.stderr
 
 
+def test_annotations_of_a_process_that_somebody_listens_to_warn_once(
+    tmp_path: Path, namespace: str
+) -> None:
+    """Whatever they are, and wherever: it would be a warning for each of them."""
+    program = f"""{CLOSE}
+import time, work
+from pykcov import namespace
+with pykcov.remote(5):
+    work.work()
+path = namespace.get().path
+os.rename(path, path + "-away")
+take_over()
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    for _ in range(5):
+        time.sleep(0.01)  # longer than a listener is taken to be there without a look
+        with pykcov.remote(5):
+            work.work()
+        pykcov.remote_start(5)
+        work.work()
+        pykcov.remote_stop()
+print(len(seen), seen[0].message)
+os.rename(path + "-away", path)
+time.sleep(0.01)
+with pykcov.remote(5):
+    work.work()
+"""
+    listener = """
+import subprocess, sys
+import pykcov
+with pykcov.open(include=["*/work.py"]) as device:
+    device.init_trace(64)
+    device.remote_enable(area_size=64, handles=[5])
+    status = subprocess.run([sys.executable, "worker.py"]).returncode
+    device.sync()
+    assert len(device.trace().lines()) == 1
+    assert len(device.trace()) == 6, device.trace()  # of two calls: an entry and two lines each
+    device.disable()
+sys.exit(status)
+"""
+    (tmp_path / "worker.py").write_text(program)
+    done = run(tmp_path, listener, namespace)
+    (said,) = unharmed(tmp_path, done)
+    assert said.startswith("1 remote_start: handle 0x5: nothing is collected: "), said
+    assert "this program has closed descriptors that are pykcov's" in said
+    assert done.stderr == ""
+
+
 def test_what_pykcov_has_not_made_is_not_removed_with_its_files(tmp_path: Path) -> None:
     """Not at the first device, and not by the last process."""
     name = f"descriptors-others-{os.getpid()}"

@@ -17,7 +17,7 @@ from _weakref import ref
 from errno import ETIMEDOUT
 
 from .. import _recorder, namespace
-from ..errors import KcovError, log, warn
+from ..errors import KcovError, log
 from ..late import load
 from . import scopes
 
@@ -156,7 +156,7 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
                 _stuck_until = time.monotonic() + _PAUSE
                 raise
             log.debug("%s: %s is not recorded: %s", code.co_filename, code.co_qualname, error)
-            warn(f"code is not recorded: {error}")
+            namespace.warn(f"code is not recorded: {error}")
             unit, mask = _recorder.Unit(), 0
         # Another thread that meets it now would take it for code that is out of every scope.
         unit.mask = mask
