@@ -52,8 +52,8 @@ SCRIPT or MODULE belongs to the program.
 
 The trace is written when the program ends: after its other threads and its atexit handlers, and
 also if it failed or was interrupted; not if there was no program to run. It is lost if the program
-is killed or ends itself with os._exit() or exec(). The summary goes to standard error. The exit
-status is the program's own; if that is 0 but the trace could not be written, it is 2.
+is killed or ends itself with os._exit() or exec(). The summary goes to standard error.
+The exit status is the program's own; if that is 0 but the trace could not be written, it is 2.
 
 examples:
   pykcov run prog.py --verbose          everything of your own that prog.py executes
