@@ -164,6 +164,7 @@ def test_who_may_not_open_it_can_use_one_that_is_inherited() -> None:
     program = """
 import os, sys, pykcov
 from pykcov import linux
+pykcov.open  # imports it: the other user may not be able to read this one's library
 os.setuid(65534)
 try:
     pykcov.open(sys.argv[1])

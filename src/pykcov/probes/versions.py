@@ -44,7 +44,7 @@ class Text:
         """What the digest of code is called that is not from this text."""
         self._has_changed = status is not None and status.st_ctime_ns > _began()
         self._text = text if self._has_changed else None
-        self._compiled: dict[int, frozenset[str]] = {}
+        self._compiled: dict[int, frozenset[str] | None] = {}
         self._functions: dict[str, list[tuple[int, int]]] = {}
         for name, start, end in self.source.functions if self.source is not None else ():
             self._functions.setdefault(name.rpartition(".")[2], []).append((start, end))
@@ -57,14 +57,19 @@ class Text:
             return False
         if _recorder.is_probed(code):
             return self.source.digest in load(_COMPILED).versions(code.co_filename)
-        return self._gives(code) if self._has_changed else self._fits(code, self.source)
+        given = self._gives(code) if self._has_changed else None
+        return self._fits(code, self.source) if given is None else given
 
-    def _gives(self, code: CodeType) -> bool:
-        """Tell whether the text compiles to a code object, where who compiled it has the same `__future__`."""
+    def _gives(self, code: CodeType) -> bool | None:
+        """Tell whether the text compiles to a code object, where who compiled it has the same `__future__`.
+
+        None if it cannot be compiled in silence.
+        """
         flags = code.co_flags & _ANNOTATIONS
         if flags not in self._compiled:
             self._compiled[flags] = _compiled(self._text or "", flags)
-        return _digest(code) in self._compiled[flags]
+        every = self._compiled[flags]
+        return None if every is None else _digest(code) in every
 
     def _fits(self, code: CodeType, source: Source) -> bool:
         """Tell whether the text has what a code object is called, and statements where that has its lines."""
@@ -81,19 +86,19 @@ class Text:
 # -- which text was compiled
 
 
-def _compiled(text: str, flags: int) -> frozenset[str]:
-    """Return the digests of all code objects that a text gives; none if Python would warn of something in it.
+def _compiled(text: str, flags: int) -> frozenset[str] | None:
+    """Return the digests of all code objects that a text gives; None if Python would warn of something in it.
 
     Whoever compiled it has had these warnings.
     """
     text = without_unknown_escapes(text)
     tree = parse(text)
     if tree is None or any(map(_is_warned_of, ast.walk(tree))):
-        return frozenset()
+        return None
     try:
         code = compile(text, "", "exec", flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
-        return frozenset()
+        return None
     return frozenset(map(_digest, inner_codes(code)))
 
 
