@@ -483,6 +483,7 @@ def test_memory_does_not_grow_with_the_number_of_tests(tmp_path: Path) -> None:
         import tracemalloc
 
         import pytest
+        import pykcov
 
 
         @pytest.mark.parametrize("n", range(600))
@@ -496,7 +497,7 @@ def test_memory_does_not_grow_with_the_number_of_tests(tmp_path: Path) -> None:
 
         def test_size():
             snapshot = tracemalloc.take_snapshot()
-            mine = snapshot.filter_traces([tracemalloc.Filter(True, "*/pykcov/*")])
+            mine = snapshot.filter_traces([tracemalloc.Filter(True, pykcov.__path__[0] + "/*")])
             size = sum(trace.size for trace in mine.traces)
             assert size < 100_000, size
         """,
