@@ -62,26 +62,31 @@ static PyObject *identity(PyObject *Py_UNUSED(module), PyObject *number)
     return PyBytes_FromStringAndSize((const char *)&is, sizeof is);
 }
 
-/* is_same(fd, identity): whether a descriptor is open, and of the file that had this identity(). */
-static PyObject *is_same(PyObject *Py_UNUSED(module), PyObject *args)
+/* Takes (fd, identity). Returns the descriptor if it is open, and of the file that had this identity(), -1 if it is not;
+ * -2 with an exception. */
+static int same_fd(PyObject *args)
 {
     int fd;
     const char *text;
     Py_ssize_t length;
-    if (!PyArg_ParseTuple(args, "iy#:is_same", &fd, &text, &length))
-        return NULL;
-    return PyBool_FromLong(has_identity(fd, text, (size_t)length));
+    if (!PyArg_ParseTuple(args, "iy#", &fd, &text, &length))
+        return -2;
+    return has_identity(fd, text, (size_t)length) ? fd : -1;
 }
 
-/* close_same(fd, identity): closes a descriptor if it is_same(); no other thread of Python's comes in between. */
+static PyObject *is_same(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    const int fd = same_fd(args);
+    return fd == -2 ? NULL : PyBool_FromLong(fd >= 0);
+}
+
+/* close_same(fd, identity): no other thread of Python's comes in between. */
 static PyObject *close_same(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    int fd;
-    const char *text;
-    Py_ssize_t length;
-    if (!PyArg_ParseTuple(args, "iy#:close_same", &fd, &text, &length))
+    const int fd = same_fd(args);
+    if (fd == -2)
         return NULL;
-    if (has_identity(fd, text, (size_t)length))
+    if (fd >= 0)
         close(fd);
     Py_RETURN_NONE;
 }

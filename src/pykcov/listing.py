@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from . import abi, namespace, registry
 from .area import MAGIC, Head
 from .errors import KcovError
-from .filenames import LOCK, FileName, area_name, table_name
+from .filenames import LOCK, REGISTRY, FileName, area_name, table_name
 from .namespace import Namespace
 from .registry import SLOT_WORDS, SLOTS, Header, Mode, Word, mode_name, session_key, split_key
 
@@ -138,7 +138,7 @@ class _Reading:
             if tries:
                 time.sleep(0.01)  # its maker may be at work
             try:
-                found = self._words("registry", registry._SIZE)
+                found = self._words(REGISTRY, registry._SIZE)
             except FileNotFoundError:
                 return [array("Q", bytes(8 * SLOT_WORDS))] * SLOTS, array("Q", bytes(_PAGE))
             if (
@@ -151,7 +151,7 @@ class _Reading:
                     found[first + number * SLOT_WORDS : first + (number + 1) * SLOT_WORDS]
                     for number in range(SLOTS)
                 ], found[:first]
-        raise self._space.damaged("registry", "not a registry of this version of pykcov")
+        raise self._space.damaged(REGISTRY, "not a registry of this version of pykcov")
 
     def _handles(self, header: array[int]) -> dict[int, tuple[int, ...]]:
         """Return all handles, by the key of the session that has them; those of one moment if that can be had."""
@@ -160,7 +160,7 @@ class _Reading:
             before = header
             try:
                 table = self._words(table_name(before[Header.GENERATION]), _TABLE_BYTES)
-                header = self._words("registry", _PAGE)
+                header = self._words(REGISTRY, _PAGE)
             except FileNotFoundError:  # there is a new one, or the last process has left
                 continue
             if len(header) < _PAGE // 8:

@@ -15,7 +15,7 @@ from . import _recorder, abi, namespace, probes, registry, task
 from ._recorder import remote
 from .area import Area, Head, Pool
 from .errors import KcovError, contain, log, warn
-from .filenames import FileName, area_name
+from .filenames import REGISTRY, FileName, area_name
 from .late import load
 from .probes import scopes
 from .registry import Mode, Word
@@ -403,7 +403,7 @@ def _join(key: int) -> Session | None:
     if session.is_over():
         return None
     if not abi.MIN_SIZE <= session.kind[0] <= abi.MAX_SIZE:
-        raise shared.namespace.damaged("registry", f"areas of {session.kind[0]} words")
+        raise shared.namespace.damaged(REGISTRY, f"areas of {session.kind[0]} words")
     return _sessions.setdefault(key, session)
 
 
