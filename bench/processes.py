@@ -31,6 +31,7 @@ from workloads import WORKLOADS, Copy, timed
 import pykcov
 from pykcov import _recorder, abi, namespace, probes, task
 from pykcov.area import Area, Head
+from pykcov.remote import find_session
 from pykcov.scope import Scope
 
 _PAGES = 1 << 16  # words of an area that is moved: what collect() has
@@ -120,21 +121,25 @@ def throughput(setting: Setting) -> Round:
 def move(setting: Setting) -> Round:
     """The move of a full area into another one, against a copy of as many words: ratio of their bandwidths."""
     times = setting.times(500)
-    space = namespace.get()
-    source, to = (Area.create(space, f"area.bench{n}", _PAGES) for n in range(2))
-    key, capacity = 1 << 16, abi.capacity(_PAGES)
+    device = pykcov.open()
+    device.init_trace(_PAGES)
+    device.remote_enable(area_size=_PAGES, handles=[HANDLE])
+    session = find_session(device._key())
+    assert session is not None
+    source, to = session.get_area(), session.area
+    capacity = abi.capacity(_PAGES)
     words = source.words
     for number in range(1, _PAGES):
         words[number] = number
     words[0] = capacity
-    source.head[Head.DEVICE] = key
+    source.head[Head.DEVICE] = session.key
 
     def moves() -> int:
         head = source.head
         began = thread_time_ns()
         for _ in range(times):
             to.words[0] = head[Head.MOVED] = 0
-            _recorder.move(to.words, to.head, to.records, words, head, key)
+            session.take(source, False)
         return thread_time_ns() - began
 
     def copies() -> int:
@@ -172,7 +177,7 @@ def recoverable(setting: Setting) -> Round:
 
     def measure(words: memoryview) -> int:
         sink = _recorder.Sink(words, abi.capacity(AREA), lost)
-        owner.attach(sink, bit, False, None, False)
+        owner.attach(sink, bit, False)
         probes.arm(abi.TRACE_PC, Scope())
         chunk()
         elapsed = timed(chunk, repeat, words)

@@ -17,60 +17,66 @@ static uint64_t now(void)
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-/* begin_section(head, key, handle, task, name, after, began): other processes look at it, so the key comes last. */
-static PyObject *begin_section(PyObject *Py_UNUSED(module), PyObject *args)
+/* ------------------------------------------------------------------ Area: what area.py has mapped */
+
+typedef struct {
+    PyObject_HEAD
+    Py_buffer words, head, records, operands; /* of the size that they must have, from bind() on */
+    PyObject *sink; /* the Sink that records into it, if one does */
+    Py_ssize_t mapped_words;
+} AreaObject;
+
+static void area_release(AreaObject *a)
 {
-    Py_buffer head;
-    unsigned long long key, handle, task, after, began;
-    const char *name;
-    Py_ssize_t length;
-    if (!PyArg_ParseTuple(args, "w*KKKz#KK", &head, &key, &handle, &task, &name, &length, &after, &began))
+    PyBuffer_Release(&a->words);
+    PyBuffer_Release(&a->head);
+    PyBuffer_Release(&a->records);
+    PyBuffer_Release(&a->operands);
+}
+
+/* bind(words, head, records, operands) */
+static PyObject *area_bind(AreaObject *a, PyObject *args)
+{
+    AreaObject new = {0};
+    if (!PyArg_ParseTuple(args, "w*w*w*w*:bind", &new.words, &new.head, &new.records, &new.operands))
         return NULL;
-    if (head.len >= HEAD_WORDS * 8) {
-        uint64_t *about = head.buf;
-        about[HEAD_LOST] = about[HEAD_TOLD] = about[HEAD_MOVED] = about[HEAD_MOVING] = 0;
-        about[HEAD_HANDLE] = handle;
-        about[HEAD_AFTER] = after;
-        if (name) {
-            char *to = (char *)&about[HEAD_THREAD];
-            memset(to, 0, THREAD_NAME);
-            memcpy(to, name, (size_t)(length < THREAD_NAME ? length : THREAD_NAME - 1));
-            about[HEAD_TID] = (uint64_t)syscall(SYS_gettid);
-            about[HEAD_TASK] = task;
-            about[HEAD_BEGAN] = began ? began : now();
-        }
-        store(&about[HEAD_DEVICE], key);
+    if (new.words.len < 8 || new.head.len < HEAD_WORDS * 8 || (new.operands.len && new.operands.len < OPERANDS_HEAD)) {
+        area_release(&new);
+        return PyErr_Format(PyExc_ValueError, "an area is too small");
     }
-    PyBuffer_Release(&head);
+    area_release(a);
+    a->words = new.words;
+    a->head = new.head;
+    a->records = new.records;
+    a->operands = new.operands;
     Py_RETURN_NONE;
 }
 
-/* An area that a device has: words, the words of its header, and section records. */
-typedef struct {
-    Py_buffer words, head, records;
-} device_area_t;
-
-static void device_area_release(device_area_t *area)
+static void area_free(AreaObject *a)
 {
-    PyBuffer_Release(&area->words);
-    PyBuffer_Release(&area->head);
-    PyBuffer_Release(&area->records);
+    area_release(a);
+    Py_CLEAR(a->sink);
+    Py_TYPE(a)->tp_free((PyObject *)a);
 }
 
+static inline uint64_t *head_of(const AreaObject *a) { return a->head.buf; }
+static inline uint64_t *count_of_area(const AreaObject *a) { return a->words.buf; }
+
+/* How many section records there is room for. */
+static inline uint64_t record_room(const AreaObject *a) { return (uint64_t)a->records.len / 8 / SECTION_WORDS; }
+
 /* Where the next section record goes, NULL if there is no room. */
-static uint64_t *next_section(const device_area_t *to)
+static uint64_t *next_section(const AreaObject *to)
 {
-    const uint64_t number = load((uint64_t *)to->head.buf + HEAD_RECORDED);
-    return number < (uint64_t)to->records.len / 8 / SECTION_WORDS
-               ? (uint64_t *)to->records.buf + number * SECTION_WORDS
-               : NULL;
+    const uint64_t number = load(&head_of(to)[HEAD_RECORDED]);
+    return number < record_room(to) ? (uint64_t *)to->records.buf + number * SECTION_WORDS : NULL;
 }
 
 /* Writes the section record of what is about to be moved. It counts when it is closed. Before the move: who is killed in
  * the middle leaves no words that are nobody's. */
-static void open_section(const device_area_t *to, const uint64_t *about, uint64_t start)
+static void open_section(const AreaObject *to, const uint64_t *about, uint64_t start)
 {
-    uint64_t *head = to->head.buf, *section = next_section(to);
+    uint64_t *head = head_of(to), *section = next_section(to);
     if (!section)
         return;
     section[SECTION_HANDLE] = about[HEAD_HANDLE];
@@ -84,10 +90,10 @@ static void open_section(const device_area_t *to, const uint64_t *about, uint64_
 }
 
 /* Lets the section record count that was opened last, if words have come since; also for one who was killed. */
-static void close_section(const device_area_t *to)
+static void close_section(const AreaObject *to)
 {
-    uint64_t *head = to->head.buf, *section = next_section(to);
-    const uint64_t number = load(&head[HEAD_RECORDED]), count = load((uint64_t *)to->words.buf);
+    uint64_t *head = head_of(to), *section = next_section(to);
+    const uint64_t number = load(&head[HEAD_RECORDED]), count = load(count_of_area(to));
     if (!section || load(&head[HEAD_OPEN]) != number + 1)
         return;
     if (section[SECTION_START] < count && count <= (uint64_t)to->words.len / 8) {
@@ -98,63 +104,42 @@ static void close_section(const device_area_t *to)
     store(&head[HEAD_OPEN], 0);
 }
 
-/* close_section(to, head, records of to) */
-static PyObject *close_section_(PyObject *Py_UNUSED(module), PyObject *args)
+static PyObject *area_close_section(AreaObject *a, PyObject *Py_UNUSED(arg))
 {
-    device_area_t to;
-    if (!PyArg_ParseTuple(args, "w*w*w*", &to.words, &to.head, &to.records))
-        return NULL;
-    if (to.words.len >= 8 && to.head.len >= HEAD_WORDS * 8)
-        close_section(&to);
-    device_area_release(&to);
+    close_section(a);
     Py_RETURN_NONE;
 }
 
-/* move(to, head, records of to, from, head of from, key[, operands of to, of from]) -> left: see _recorder.pyi. No section
- * record of `to` may be open.
+/* Moves what fits of `from` that is not in `to` yet, comparisons where `comparing`, and returns how many records are left. No
+ * section record of `to` may be open.
  *
  * Who is killed in here leaves HEAD_MOVING, and the next one who moves from that area finds out how far it got:
  * the count of `to` is as it was before, or it is not. */
-static PyObject *move(PyObject *Py_UNUSED(module), PyObject *args)
+static uint64_t move(const AreaObject *to, const AreaObject *from, uint64_t key, int comparing)
 {
-    device_area_t to;
-    Py_buffer from, head, to_table = {0}, from_table = {0};
-    unsigned long long key;
-    if (!PyArg_ParseTuple(args, "w*w*w*y*w*K|w*y*", &to.words, &to.head, &to.records, &from, &head, &key, &to_table,
-                          &from_table))
-        return NULL;
-    const uint64_t words = to_table.len ? RECORD_WORDS : 1;
-    PyObject *result = NULL;
-    uint64_t *count = to.words.buf, *dst, *src = from.buf, *about = head.buf;
-    if (to.words.len < 8 || from.len < 8 || head.len < HEAD_WORDS * 8 || to.head.len < HEAD_WORDS * 8 ||
-        (to_table.len && to_table.len < OPERANDS_HEAD) ||
-        (from_table.len && from_table.len < OPERANDS_HEAD) || !to_table.len != !from_table.len) {
-        PyErr_SetString(PyExc_ValueError, "an area is too small");
-        goto out;
-    }
-    uint64_t capacity = ((uint64_t)to.words.len / 8 - 1) / words, used = load(count);
-    uint64_t room = ((uint64_t)from.len / 8 - 1) / words;
-    uint64_t have = load(src), moving = load(&about[HEAD_MOVING]);
-    uint64_t pending = 0, moved = 0, start;
+    const uint64_t words = comparing ? RECORD_WORDS : 1;
+    uint64_t *count = count_of_area(to), *about = head_of(from);
+    const uint64_t *src = from->words.buf;
     if (load(&about[HEAD_DEVICE]) != key) /* an empty section ends without the lock: read its count first */
-        goto done;
+        return 0;
+    const uint64_t capacity = ((uint64_t)to->words.len / 8 - 1) / words, used = load(count);
+    const uint64_t room = ((uint64_t)from->words.len / 8 - 1) / words, moving = load(&about[HEAD_MOVING]);
     if (moving) {
         if (used != moving - 1)
             store(&about[HEAD_MOVED], about[HEAD_MOVED_THEN]);
         store(&about[HEAD_MOVING], 0);
     }
-    start = load(&about[HEAD_MOVED]);
-    have = have < room ? have : room; /* a damaged count */
-    pending = have > start ? have - start : 0;
-    uint64_t space = used < capacity ? capacity - used : 0;
-    moved = pending < space ? pending : space;
-    dst = count + 1 + used * words;
+    const uint64_t start = load(&about[HEAD_MOVED]), has = load(src);
+    const uint64_t have = has < room ? has : room; /* a damaged count */
+    const uint64_t pending = have > start ? have - start : 0, space = used < capacity ? capacity - used : 0;
+    uint64_t moved = pending < space ? pending : space;
+    uint64_t *dst = count + 1 + used * words;
     src += 1 + start * words;
     if (moved)
-        open_section(&to, about, used);
-    if (moved && to_table.len)
-        moved = move_records(dst, src, moved, used, to_table.buf, (uint64_t)(to_table.len - OPERANDS_HEAD),
-                             from_table.buf, (uint64_t)(from_table.len - OPERANDS_HEAD));
+        open_section(to, about, used);
+    if (moved && comparing)
+        moved = move_records(dst, src, moved, used, to->operands.buf, (uint64_t)(to->operands.len - OPERANDS_HEAD),
+                             from->operands.buf, (uint64_t)(from->operands.len - OPERANDS_HEAD));
     else
         memcpy(dst, src, moved * 8);
     if (moved) {
@@ -164,38 +149,43 @@ static PyObject *move(PyObject *Py_UNUSED(module), PyObject *args)
         store(&about[HEAD_MOVED], start + moved);
         store(&about[HEAD_MOVING], 0);
     }
-    close_section(&to);
-done:
-    result = PyLong_FromUnsignedLongLong(pending - moved);
-out:
-    device_area_release(&to);
-    PyBuffer_Release(&from);
-    PyBuffer_Release(&head);
-    PyBuffer_Release(&to_table);
-    PyBuffer_Release(&from_table);
-    return result;
+    close_section(to);
+    return pending - moved;
 }
 
-/* tell(dropped, head, left): in C because a kill between these stores would count an event twice, or never. */
-static PyObject *tell(PyObject *Py_UNUSED(module), PyObject *args)
+/* Counts as dropped what an area has lost and not told yet, and `left` of its records. Not in Python: a kill between these
+ * stores would count an event twice, or never. */
+static void tell(uint64_t *dropped, uint64_t *about, uint64_t left)
 {
-    Py_buffer dropped, head;
-    unsigned long long left;
-    if (!PyArg_ParseTuple(args, "w*w*K", &dropped, &head, &left))
-        return NULL;
-    if (dropped.len >= 8 && head.len >= HEAD_WORDS * 8) {
-        uint64_t *about = head.buf, lost = load(&about[HEAD_LOST]), told = load(&about[HEAD_TOLD]);
-        uint64_t moved = load(&about[HEAD_MOVED]);
-        if (left || lost != told) {
-            __atomic_fetch_add((uint64_t *)dropped.buf, lost - told + left, __ATOMIC_RELAXED);
-            store(&about[HEAD_MOVED], moved + left);
-            store(&about[HEAD_TOLD], lost);
-        }
+    const uint64_t lost = load(&about[HEAD_LOST]), told = load(&about[HEAD_TOLD]), moved = load(&about[HEAD_MOVED]);
+    if (left || lost != told) {
+        __atomic_fetch_add(dropped, lost - told + left, __ATOMIC_RELAXED);
+        store(&about[HEAD_MOVED], moved + left);
+        store(&about[HEAD_TOLD], lost);
     }
-    PyBuffer_Release(&dropped);
-    PyBuffer_Release(&head);
-    Py_RETURN_NONE;
 }
+
+static PyMethodDef area_methods[] = {
+    {"bind", (PyCFunction)area_bind, METH_VARARGS, NULL},
+    {"close_section", (PyCFunction)area_close_section, METH_NOARGS, NULL},
+    {NULL},
+};
+
+static PyMemberDef area_members[] = {
+    {"sink", T_OBJECT_EX, offsetof(AreaObject, sink), 0, "the Sink that records into it"},
+    {"mapped_words", T_PYSSIZET, offsetof(AreaObject, mapped_words), 0, "for records and operands"},
+    {NULL},
+};
+
+static PyTypeObject AreaType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Area",
+    .tp_basicsize = sizeof(AreaObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_new = PyType_GenericNew,
+    .tp_dealloc = (destructor)area_free,
+    .tp_methods = area_methods,
+    .tp_members = area_members,
+};
 
 /* add(words, value): atomically, for counters that several processes write without a lock. */
 static PyObject *add(PyObject *Py_UNUSED(module), PyObject *args)

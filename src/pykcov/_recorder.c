@@ -1,9 +1,9 @@
 /* The hot path: is the current task collecting, append, count what did not fit.
  *
- * Python holds every rule; this file holds what runs once per event and what runs when an annotation
- * finds nobody listening. It knows tasks, sinks (an area and who wants what in it), units (what a code
- * object's places are called) and the handle table; it knows no devices and no files, and of a mode whether
- * a sink wants PCs or comparisons.
+ * Python holds every rule but those of what runs once per event, of what runs when an annotation finds nobody listening,
+ * and of a section's beginning and end (_sections.h). This file knows tasks, sinks (an area and who wants what in it), units
+ * (what a code object's places are called) and the handle table; it knows no devices and no files, and of a mode whether a
+ * sink wants PCs or comparisons.
  *
  * Everything here runs with the GIL held. Words in shared memory are read and written with atomics,
  * count last, because other processes look at them. See _recorder.pyi for what Python sees.
@@ -58,12 +58,15 @@ static inline long as_long(PyObject *number)
 static struct {
     PyObject *task_var;      /* ContextVar: the Task of the context that set it (copies see it too) */
     PyObject *inherited_var; /* ContextVar: an Inherited, immutable, so that copies keep their own */
-    PyObject *adopt;         /* adopt(): give the current context a Task that follows its Inherited */
+    PyObject *this_task;     /* this_task_(), for call_hook() */
+    PyTypeObject *task, *section; /* task.py's and remote.py's */
+    PyObject *owners;        /* set of the tasks whose end has to be seen */
+    PyObject *sessions;      /* {key: Session}: what this process knows */
     PyObject *discover;      /* discover(code) -> Unit */
     PyObject *idle;          /* idle(): nobody listens any more; disarm */
     PyObject *find;          /* find(handle): the slow way, when the table is not settled or mapped */
-    PyObject *enter;         /* enter(handle, device) -> a section, or None */
-    PyObject *leave;         /* leave(sections, is_idle) -> whether an idle entry was left */
+    PyObject *enter;         /* enter(handle, key, task, implicit) -> a section, or None */
+    PyObject *warn;          /* warn(text) */
     PyObject *uncompiled;    /* uncompiled(code or file's name): it runs, and has no probes */
     PyObject *contain;       /* contain(exception) -> whether it was pykcov's own, which is told and over */
     PyObject *disable;       /* sys.monitoring.DISABLE */
@@ -72,7 +75,10 @@ static struct {
     uint64_t epoch;          /* any thread's cached task is void once this has moved */
     uint64_t armed;          /* units of an older number have to be discovered again */
     uint64_t process;        /* moves at fork: a task of another process is nobody's */
+    pid_t pid;
     uint64_t task_ids, turns;
+    uint64_t bits;           /* the bits of scopes are others once this has moved */
+    int awake;               /* the probes of PCs: who attaches a sink has nothing to arm */
     Py_ssize_t sinks;        /* of PCs, attached in the whole process */
     Py_ssize_t comparing;    /* sinks of comparisons */
     Py_ssize_t following;    /* Inherited that make tasks follow, and are in force */
@@ -128,6 +134,8 @@ typedef struct {
     uint64_t process;
     PyObject *context;  /* address of the Context that owns it: compared, and only while ... */
     PyObject *owner;    /* ... this weak reference to it is alive */
+    PyObject *local, *remote;    /* the devices that it has enabled */
+    PyObject *sections, *starts; /* lists: its open sections; one entry for each remote_start(), None: nobody listened */
     Py_ssize_t nsinks, room; /* of PCs */
     SinkObject **sinks;
     Py_ssize_t ncomparing, comparing_room;
@@ -344,8 +352,8 @@ static int refresh(PyThreadState *ts)
               : found->epoch != state.epoch || state.following)) {
         int lost = 0;
         task = own_task(ts);
-        if (!task && state.adopt && state.following && follows()) {
-            if (call_hook(state.adopt, NULL, &lost) < 0)
+        if (!task && state.following && follows()) {
+            if (call_hook(state.this_task, NULL, &lost) < 0)
                 return -1;
             task = own_task(ts);
         }
@@ -732,6 +740,10 @@ static PyObject *task_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObjec
     if (t) {
         t->id = ++state.task_ids;
         t->process = state.process;
+        t->sections = PyList_New(0);
+        t->starts = PyList_New(0);
+        if (!t->sections || !t->starts)
+            Py_CLEAR(t);
     }
     return (PyObject *)t;
 }
@@ -773,13 +785,18 @@ static int task_clear(TaskObject *t)
             release_sink(t, (*of.sinks)[i]);
     }
     Py_CLEAR(t->owner);
-    return 0;
+    Py_CLEAR(t->local);
+    Py_CLEAR(t->remote);
+    return 0; /* the lists are cleared by themselves */
 }
 
 static int task_traverse(TaskObject *t, visitproc visit, void *arg)
 {
-    Py_VISIT(Py_TYPE(t));
     Py_VISIT(t->owner);
+    Py_VISIT(t->local);
+    Py_VISIT(t->remote);
+    Py_VISIT(t->sections);
+    Py_VISIT(t->starts);
     return 0;
 }
 
@@ -792,53 +809,49 @@ static void task_free(TaskObject *t)
     task_clear(t);
     PyMem_Free(t->sinks);
     PyMem_Free(t->comparing);
+    Py_CLEAR(t->sections);
+    Py_CLEAR(t->starts);
     Py_TYPE(t)->tp_free((PyObject *)t);
 }
 
-/* Makes it the task of the current context, and calls `end` with the weak reference when that dies. */
-static PyObject *task_bind(TaskObject *t, PyObject *end)
+/* Keeps a task alive until it owns nothing: its end has to be seen. */
+static int keep(TaskObject *t) { return state.owners ? PySet_Add(state.owners, (PyObject *)t) : 0; }
+
+/* Forgets it if it owns nothing any more. */
+static int let_go(TaskObject *t)
 {
-    PyObject *token = PyContextVar_Set(state.task_var, (PyObject *)t);
-    if (!token)
-        return NULL;
-    Py_DECREF(token);
-    PyObject *context = THIS_THREAD()->context;
-    PyObject *owner = PyWeakref_NewRef(context, end);
-    if (!owner)
-        return NULL;
-    Py_XSETREF(t->owner, owner);
-    t->context = context;
-    state.epoch++;
-    *recent_of(context) = (recent_t){0}; /* that of a parent process may be there */
-    Py_RETURN_NONE;
+    if (!state.owners || PyList_GET_SIZE(t->sections) || t->local || t->remote)
+        return 0;
+    return PySet_Discard(state.owners, (PyObject *)t) < 0 ? -1 : 0;
 }
 
-/* attach(sink, scope, branch, on_full, kernel) */
-static PyObject *task_attach(TaskObject *t, PyObject *args)
+static PyObject *task_own(TaskObject *t, PyObject *Py_UNUSED(arg)) { return keep(t) < 0 ? NULL : Py_NewRef(Py_None); }
+static PyObject *task_release(TaskObject *t, PyObject *Py_UNUSED(arg)) { return let_go(t) < 0 ? NULL : Py_NewRef(Py_None); }
+
+/* Lets a task's events go to a sink. Returns 0, or -1 with an exception. */
+static int attach(TaskObject *t, SinkObject *sink, uint64_t scope, int branch, PyObject *on_full, int kernel)
 {
-    SinkObject *sink;
-    PyObject *on_full;
-    unsigned long long scope;
-    int branch, kernel;
-    if (!PyArg_ParseTuple(args, "O!KpOp:attach", &SinkType, &sink, &scope, &branch, &on_full, &kernel))
-        return NULL;
-    if (sink->attached)
-        return PyErr_Format(PyExc_ValueError, "the sink is attached already");
+    if (sink->attached) {
+        PyErr_SetString(PyExc_ValueError, "the sink is attached already");
+        return -1;
+    }
     if (kernel_change(t) < 0)
-        return NULL;
+        return -1;
     sinks_t of = sinks_of(t, sink->operands != NULL);
     if (*of.n == *of.room) {
-        Py_ssize_t room = *of.room ? 2 * *of.room : 4;
+        Py_ssize_t room = *of.room ? 2 * *of.room : 1;
         SinkObject **sinks = PyMem_Resize(*of.sinks, SinkObject *, room);
-        if (!sinks)
-            return PyErr_NoMemory();
+        if (!sinks) {
+            PyErr_NoMemory();
+            return -1;
+        }
         *of.sinks = sinks;
         *of.room = room;
     }
     sink->scope = scope;
     sink->branch = branch;
     sink->kernel = kernel;
-    sink->on_full = on_full == Py_None ? NULL : Py_NewRef(on_full);
+    sink->on_full = Py_XNewRef(on_full);
     sink->in_full = 0;
     sink->nbegun = 0;
     (*of.sinks)[(*of.n)++] = (SinkObject *)Py_NewRef(sink);
@@ -847,17 +860,25 @@ static PyObject *task_attach(TaskObject *t, PyObject *args)
     state.epoch++; /* here.collecting, here.comparing */
     if (!sink->operands)
         want_thread(sink);
-    Py_RETURN_NONE;
+    return 0;
 }
 
-/* detach(sink, turn) */
-static PyObject *task_detach(TaskObject *t, PyObject *args)
+/* attach(sink, scope, branch) */
+static PyObject *task_attach(TaskObject *t, PyObject *args)
 {
-    SinkObject *sink;
-    unsigned long long turn;
-    if (!PyArg_ParseTuple(args, "O!K:detach", &SinkType, &sink, &turn))
+    PyObject *sink;
+    unsigned long long scope;
+    int branch;
+    if (!PyArg_ParseTuple(args, "O!Kp:attach", &SinkType, &sink, &scope, &branch))
         return NULL;
-    int failed = kernel_change(NULL);
+    return attach(t, (SinkObject *)sink, scope, branch, NULL, 0) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* Takes a sink out of a task, if it is still that turn, and returns whether it has. Sets `failed` where an exception is on
+ * its way: a signal handler's. */
+static int detach(TaskObject *t, SinkObject *sink, uint64_t turn, int *failed)
+{
+    *failed = kernel_change(NULL) < 0;
     sinks_t of = sinks_of(t, sink->operands != NULL);
     SinkObject **sinks = *of.sinks;
     for (Py_ssize_t i = 0; i < *of.n; i++) {
@@ -867,19 +888,36 @@ static PyObject *task_detach(TaskObject *t, PyObject *args)
         memmove(&sinks[i], &sinks[i + 1], (size_t)(*of.n - i) * sizeof(SinkObject *));
         sinks[*of.n] = NULL;
         release_sink(t, sink);
-        return failed < 0 ? NULL : Py_NewRef(Py_True);
+        return 1;
     }
-    return failed < 0 ? NULL : Py_NewRef(Py_False);
+    return 0;
+}
+
+/* detach(sink, turn) */
+static PyObject *task_detach(TaskObject *t, PyObject *args)
+{
+    PyObject *sink;
+    unsigned long long turn;
+    int failed;
+    if (!PyArg_ParseTuple(args, "O!K:detach", &SinkType, &sink, &turn))
+        return NULL;
+    const int is_out = detach(t, (SinkObject *)sink, turn, &failed);
+    return failed ? NULL : PyBool_FromLong(is_out);
 }
 
 static PyMethodDef task_methods[] = {
-    {"bind", (PyCFunction)task_bind, METH_O, NULL},
+    {"own", (PyCFunction)task_own, METH_NOARGS, NULL},
+    {"release", (PyCFunction)task_release, METH_NOARGS, NULL},
     {"attach", (PyCFunction)task_attach, METH_VARARGS, NULL},
     {"detach", (PyCFunction)task_detach, METH_VARARGS, NULL},
     {NULL},
 };
 static PyMemberDef task_members[] = {
     {"serial", T_ULONGLONG, offsetof(TaskObject, id), READONLY, "unique in its process"},
+    {"local", T_OBJECT, offsetof(TaskObject, local), 0, "the device that it has enabled"},
+    {"remote", T_OBJECT, offsetof(TaskObject, remote), 0, "the device that it has enabled for others"},
+    {"sections", T_OBJECT_EX, offsetof(TaskObject, sections), READONLY, "open ones, in order"},
+    {"starts", T_OBJECT_EX, offsetof(TaskObject, starts), READONLY, "one for each remote_start()"},
     {NULL},
 };
 
@@ -960,11 +998,12 @@ static PyTypeObject InheritedType = {
     .tp_members = inherited_members,
 };
 
+#include "_lock.h"
+#include "_areas.h"
+#include "_sections.h"
 #include "_remote.h"
 #include "_carry.h"
-#include "_lock.h"
 #include "_tally.h"
-#include "_areas.h"
 #include "_compare.h"
 #include "_patterns.h"
 #include "_methods.h"
@@ -1001,15 +1040,18 @@ static PyTypeObject QuietType = {
 
 static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"adopt", "discover", "idle", "find", "enter", "leave", "contain", "disable", "uncompiled",
-                            "own", NULL};
-    PyObject *new[10] = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOOU", names, &new[0], &new[1], &new[2], &new[3], &new[4],
-                                     &new[5], &new[6], &new[7], &new[8], &new[9]))
+    static char *names[] = {"discover", "idle", "find", "enter", "warn", "contain", "disable", "uncompiled", "own", "owners",
+                            "sessions", "task", "section", NULL};
+    enum { HOOKS = sizeof names / sizeof *names - 1 };
+    PyObject *new[HOOKS] = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "|$OOOOOOOOUO!O!O!O!", names, &new[0], &new[1], &new[2], &new[3], &new[4],
+                                     &new[5], &new[6], &new[7], &new[8], &PySet_Type, &new[9], &PyDict_Type, &new[10],
+                                     &PyType_Type, &new[11], &PyType_Type, &new[12]))
         return NULL;
-    PyObject **slots[] = {&state.adopt, &state.discover, &state.idle,    &state.find,       &state.enter,
-                          &state.leave, &state.contain,  &state.disable, &state.uncompiled, &state.own};
-    for (int i = 0; i < 10; i++)
+    PyObject **slots[HOOKS] = {&state.discover, &state.idle, &state.find, &state.enter, &state.warn, &state.contain,
+                               &state.disable, &state.uncompiled, &state.own, &state.owners, &state.sessions,
+                               (PyObject **)&state.task, (PyObject **)&state.section};
+    for (int i = 0; i < HOOKS; i++)
         if (new[i])
             Py_XSETREF(*slots[i], Py_NewRef(new[i]));
     Py_RETURN_NONE;
@@ -1029,6 +1071,7 @@ static PyObject *rearm(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
 static PyObject *after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
 {
     state.process++;
+    state.pid = getpid();
     state.epoch++;
     state.sinks = state.comparing = 0;
     here.kernel = NULL; /* the kernel does not follow */
@@ -1044,6 +1087,21 @@ static PyObject *sinks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
 static PyObject *comparing(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
 {
     return PyLong_FromSsize_t(state.comparing);
+}
+
+/* set_awake(awake), is_awake() */
+static PyObject *set_awake(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    state.awake = PyObject_IsTrue(arg);
+    Py_RETURN_NONE;
+}
+
+static PyObject *is_awake(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg)) { return PyBool_FromLong(state.awake); }
+
+static PyObject *forget_bits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(arg))
+{
+    state.bits++;
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
@@ -1069,10 +1127,12 @@ static PyMethodDef methods[] = {
     {"generation", generation, METH_NOARGS, NULL},
     {"insert", insert, METH_VARARGS, NULL},
     {"remove", remove_, METH_VARARGS, NULL},
+    {"this_task", this_task_, METH_NOARGS, NULL},
+    {"begin", begin_, METH_VARARGS, NULL},
     {"begin_section", begin_section, METH_VARARGS, NULL},
-    {"close_section", close_section_, METH_VARARGS, NULL},
-    {"move", move, METH_VARARGS, NULL},
-    {"tell", tell, METH_VARARGS, NULL},
+    {"set_awake", set_awake, METH_O, NULL},
+    {"is_awake", is_awake, METH_NOARGS, NULL},
+    {"forget_bits", forget_bits, METH_NOARGS, NULL},
     {"add", add, METH_VARARGS, NULL},
     {"tally", tally, METH_O, NULL},
     {"kernel_bind", kernel_bind, METH_O, NULL},
@@ -1094,7 +1154,8 @@ PyMODINIT_FUNC PyInit__recorder(void)
         PyTypeObject *type;
     } types[] = {{"Task", &TaskType}, {"Sink", &SinkType}, {"Unit", &UnitType},
                  {"Inherited", &InheritedType}, {"remote", &RemoteType}, {"Quiet", &QuietType}, {"Around", &AroundType}, {"Lock", &LockType},
-                 {"FirstOf", &FirstOfType}, {"Places", &PlacesType}, {"Probe", &ProbeType}, {"Site", &SiteType}
+                 {"FirstOf", &FirstOfType}, {"Area", &AreaType}, {"Pool", &PoolType}, {"Session", &SessionType},
+                 {"Section", &SectionType}, {"Places", &PlacesType}, {"Probe", &ProbeType}, {"Site", &SiteType}
                  PROBE_TYPES};
     PyObject *m = PyModule_Create(&module);
     if (!m)
@@ -1113,6 +1174,9 @@ PyMODINIT_FUNC PyInit__recorder(void)
         !(lock_fd_name = PyUnicode_InternFromString("lock_fd")) ||
         !(lock_identity_name = PyUnicode_InternFromString("lock_identity")) ||
         !(alive_name = PyUnicode_InternFromString("alive")) ||
+        !(threading_name = PyUnicode_InternFromString("threading")) ||
+        !(current_thread_name = PyUnicode_InternFromString("current_thread")) ||
+        !(name_name = PyUnicode_InternFromString("name")) ||
         !(range_start = PyUnicode_InternFromString("start")) ||
         !(range_stop = PyUnicode_InternFromString("stop")) ||
         !(enum_members = PyUnicode_InternFromString("_member_map_")) ||
@@ -1121,5 +1185,7 @@ PyMODINIT_FUNC PyInit__recorder(void)
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (PyType_Ready(types[i].type) < 0 || PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0)
             return NULL;
-    return m;
+    state.pid = getpid();
+    state.this_task = PyObject_GetAttrString(m, "this_task");
+    return state.this_task ? m : NULL;
 }

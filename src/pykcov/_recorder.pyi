@@ -3,7 +3,6 @@
 import contextvars
 import mmap
 import types
-import weakref
 from collections.abc import Callable
 from typing import Any, Self, final
 
@@ -12,24 +11,33 @@ from typing_extensions import Buffer
 from .namespace import Namespace
 
 class Task:
-    """What the current context owns. ``bind`` makes it the context's and calls ``end`` when that dies."""
+    """What the current context owns, made by this_task(). When the context dies, ``end()`` is called if need be."""
 
+    local: Any
+    """The device that it has enabled, or None."""
+    remote: Any
+    """The device that it has enabled for others, or None."""
     @property
     def serial(self) -> int: ...
-    def bind(self, end: Callable[[weakref.ref[contextvars.Context]], object], /) -> None: ...
-    def attach(
-        self,
-        sink: Sink,
-        scope: int,
-        branch: bool,
-        on_full: Callable[[], object] | None,
-        kernel: bool,
-        /,
-    ) -> None:
+    @property
+    def sections(self) -> list[Any]:
+        """Its open sections, in order of their start."""
+
+    @property
+    def starts(self) -> list[Any]:
+        """One entry for each remote_start() that remote_stop() has not met; None: nobody listened."""
+
+    def own(self) -> None:
+        """Keep this task alive until it owns nothing: its end has to be seen."""
+
+    def release(self) -> None:
+        """Forget the task if it owns nothing any more."""
+
+    def attach(self, sink: Sink, scope: int, branch: bool, /) -> None:
         """Let events go to a sink that is in no task.
 
-        Only those of units that have the ``scope`` bit, branch arms only with ``branch``; with ``kernel`` also what
-        the kernel records. What does not fit adds to the sink's ``lost[0]``, unless ``on_full()`` makes room.
+        Only those of units that have the ``scope`` bit, branch arms only with ``branch``. What does not fit adds to
+        the sink's ``lost[0]``.
         """
 
     def detach(self, sink: Sink, turn: int, /) -> bool:
@@ -58,6 +66,128 @@ class Sink:
 
         False if ``turn`` is over; then nothing is changed.
         """
+
+class Area:
+    """The buffers of an area, for C: from bind() on it is as it has to be, whatever other processes write there."""
+
+    sink: Sink
+    """Where tasks record that use it; none before it is set."""
+    mapped_words: int
+    def bind(self, words: Buffer, head: Buffer, records: Buffer, operands: Buffer, /) -> None:
+        """Use these from now on. ValueError if they are too small."""
+
+    def close_section(self) -> None:
+        """Let the section record count that was opened last, if words have come since; also for one who was killed."""
+
+class Pool:
+    """How many words of areas wait for use, and how many may."""
+
+    keep: int
+    @property
+    def waiting(self) -> int: ...
+
+class Session:
+    """One session of one device, as far as each section needs it. Everything is set by bind()."""
+
+    bit: int
+    """The bit of its scope in this process's units and sinks; 0 after forget_bits(): renew_bit() asks for it."""
+    @property
+    def key(self) -> int: ...
+    @property
+    def area(self) -> Any: ...
+    @property
+    def lock(self) -> Lock: ...
+    @property
+    def pool(self) -> Any: ...
+    @property
+    def kind(self) -> tuple[int, int]:
+        """Of the areas that its sections record into: size in words, and mode."""
+
+    @property
+    def sections(self) -> dict[Any, None]:
+        """Open ones, in order of their start."""
+
+    @property
+    def is_own(self) -> bool:
+        """This process has enabled the device."""
+
+    @property
+    def branch(self) -> bool: ...
+    @property
+    def kernel(self) -> bool: ...
+    @property
+    def exclusive(self) -> bool: ...
+    @property
+    def drained(self) -> bool:
+        """The process that has enabled the device empties a full area. Others park theirs."""
+
+    def bind(
+        self,
+        key: int,
+        slot: Buffer,
+        area: Area,
+        lock: Lock,
+        pool: Pool,
+        kind: tuple[int, int],
+        drain: Callable[[], None] | None,
+        own: bool,
+        comparing: bool,
+        branch: bool,
+        kernel: bool,
+        exclusive: bool,
+        drained: bool,
+        /,
+    ) -> None:
+        """Set everything. ``drain()`` makes room in the device's area, in the process that collects."""
+
+    def is_over(self) -> bool:
+        """Tell whether the device has been disabled, or is not collecting remotely."""
+
+    def get_area(self) -> Any:
+        """Return an empty area with a sink, for a section. Raises KcovError ENOMEM."""
+
+    def put_area(self, area: Any, /) -> None:
+        """Take such an area back."""
+
+    def take(self, source: Area, ends: bool, /) -> bool:
+        """Move what a section's area has that is not in the device's yet, with a section record (kcov_move_area).
+
+        With ``ends`` the area is nobody's afterwards: under the lock, else who gathers takes the next section's
+        words for this one's. Returns whether that was all; what does not fit and cannot be parked either is counted
+        as dropped. Counts that cannot be are bounded. Raises KcovError ETIMEDOUT if somebody keeps the device's lock.
+        """
+
+class Section:
+    """An open section of one task, made by begin()."""
+
+    area: Any
+    kernel: Any
+    """What collects the kernel's work for it in its thread, or None."""
+    turn: int
+    """The turn of its sink that is its own."""
+    depth: int
+    has_parked: bool
+    is_settled: bool
+    """It has handed everything over and given everything back."""
+    @property
+    def session(self) -> Any: ...
+    @property
+    def sink(self) -> Sink: ...
+    @property
+    def task(self) -> Any: ...
+    @property
+    def handle(self) -> int: ...
+    @property
+    def scope_bit(self) -> int: ...
+    @property
+    def implicit(self) -> bool:
+        """No annotation of the program has begun it."""
+
+    def leave(self) -> None:
+        """One remote_stop(); the last one ends the section."""
+
+    def finish(self) -> None:
+        """End the section, whoever does it. Not twice; raises only what a signal handler raises."""
 
 @final
 class Site:
@@ -255,18 +385,24 @@ def map_over(mapped: mmap.mmap, fd: int, /) -> None:
 
 def install(
     *,
-    adopt: Callable[[], object] = ...,
     discover: Callable[[types.CodeType], Unit] = ...,
     idle: Callable[[], object] = ...,
     find: Callable[[object], int | None] = ...,
-    enter: Callable[[int, int], object] = ...,
-    leave: Callable[[list[Any], bool], bool] = ...,
+    enter: Callable[[int, int, Any, bool], object] = ...,
+    warn: Callable[[str], object] = ...,
     contain: Callable[[BaseException], bool] = ...,
     disable: object = ...,
     uncompiled: Callable[[object], object] = ...,
     own: str = ...,
+    owners: set[Any] = ...,
+    sessions: dict[int, Any] = ...,
+    task: type[Task] = ...,
+    section: type[Section] = ...,
 ) -> None:
-    """Set what C calls back."""
+    """Set what C calls back, makes, and keeps what it makes in."""
+
+def this_task() -> Task:
+    """Return the current task, making it known if this is the first that is heard of it."""
 
 def current_task() -> Task | None:
     """Return the task that belongs to the current context, None if it has none of its own."""
@@ -332,38 +468,24 @@ def insert(handles: tuple[int, ...], key: int, /) -> int | None:
     """Register all handles, or none and return the first that is taken."""
 
 def remove(handles: tuple[int, ...], key: int, /) -> None: ...
+def begin(session: Session, handle: int, task: Task, implicit: bool, /) -> Any:
+    """Open a section of a session that the task has none of; return it. Raises KcovError."""
+
 def begin_section(
-    head: Buffer, key: int, handle: int, task: int, name: bytes | None, after: int, began: int, /
+    session: Session, area: Area, handle: int, task: int, after: int, began: int, /
 ) -> None:
-    """Say in the header of an empty area whose section's it is: of the session ``key``.
+    """Say in the header of an empty area whose section's it is.
 
-    ``name`` is the thread's, None if nobody wants to know in which thread and ``task`` it was. ``after`` is the number
-    of the area that the section has filled before, and ``began`` when it began, 0 for none and now.
+    ``after`` is the number of the area that the section has filled before, 0 for none, and ``began`` when it began, 0
+    for now. These, ``task`` and the thread are said only where the device has room for section records.
     """
 
-def close_section(to: Buffer, to_head: Buffer, to_records: Buffer, /) -> None:
-    """Let the section record count that was opened last, if words have come since; also for one who was killed."""
+def set_awake(awake: bool, /) -> None:
+    """Say whether the probes of PCs are awake: whether who attaches a sink has nothing to arm."""
 
-def move(
-    to: Buffer,
-    to_head: Buffer,
-    to_records: Buffer,
-    source: Buffer,
-    head: Buffer,
-    key: int,
-    to_operands: Buffer = ...,
-    source_operands: Buffer = ...,
-    /,
-) -> int:
-    """Append the records of an area that are not moved yet to another, with a section record; return how many are left.
-
-    ``head`` is the header of ``source``, which says how many are moved and whose they are: nothing is moved if
-    that is not ``key``. No section record of ``to`` may be open. With tables of operands they are comparisons.
-    Counts that cannot be are bounded.
-    """
-
-def tell(dropped: Buffer, head: Buffer, left: int, /) -> None:
-    """Count as dropped what an area has lost and not told yet, and ``left`` of its records that are not moved."""
+def is_awake() -> bool: ...
+def forget_bits() -> None:
+    """Say that the bits of scopes are others from now on."""
 
 def add(words: Buffer, value: int, /) -> None:
     """Add to ``words[0]``, atomically."""

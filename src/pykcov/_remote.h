@@ -85,9 +85,8 @@ static PyObject *remote_enter(RemoteObject *r, PyObject *Py_UNUSED(arg))
     if (result == UNSETTLED)
         return NULL;
     if (result == LISTENED) {
-        PyObject *args[] = {r->handle, device};
         enter_own();
-        section = PyObject_Vectorcall(state.enter, args, 2, NULL);
+        section = enter(r->handle, device, own_task(THIS_THREAD()), 0);
         leave_own();
         Py_DECREF(device);
         if (!section && !contained())
@@ -108,12 +107,37 @@ static PyObject *remote_enter(RemoteObject *r, PyObject *Py_UNUSED(arg))
     return Py_NewRef(r);
 }
 
-static PyObject *leave(RemoteObject *r)
+/* Which of its sections the block of the current task has opened, -1 for none. */
+static Py_ssize_t find_own(const RemoteObject *r)
 {
-    PyObject *args[] = {r->sections, PyBool_FromLong(r->idle)};
-    PyObject *left = PyObject_Vectorcall(state.leave, args, 2, NULL);
-    Py_DECREF(args[1]);
-    return left;
+    const TaskObject *owner = own_task(THIS_THREAD());
+    Py_ssize_t i = PyList_GET_SIZE(r->sections) - 1;
+    for (; i >= 0; i--) {
+        const SectionObject *x = (SectionObject *)PyList_GET_ITEM(r->sections, i);
+        if (x->task == owner || x->process != state.process)
+            break;
+    }
+    return i;
+}
+
+/* Ends the section that the block has opened. Returns 0, or -1 with an exception. */
+static int leave_block(RemoteObject *r)
+{
+    const Py_ssize_t own = find_own(r), last = PyList_GET_SIZE(r->sections) - 1, i = own < 0 ? last : own;
+    if (own < 0 && r->idle) {
+        r->idle--;
+        return 0;
+    }
+    SectionObject *x = (SectionObject *)Py_NewRef(PyList_GET_ITEM(r->sections, i));
+    int failed = PyList_SetSlice(r->sections, i, i + 1, NULL) < 0 || leave(x) < 0;
+    Py_DECREF(x);
+    if (own < 0 && !failed) {
+        PyObject *done = PyObject_CallFunction(
+            state.warn, "s", "remote: the block ends in another task than it began in; its section ends here");
+        failed = !done;
+        Py_XDECREF(done);
+    }
+    return failed ? -1 : 0;
 }
 
 static PyObject *remote_exit(RemoteObject *r, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(n))
@@ -122,24 +146,10 @@ static PyObject *remote_exit(RemoteObject *r, PyObject *const *Py_UNUSED(args), 
         r->idle--;
         Py_RETURN_NONE;
     }
-    Py_ssize_t had = PyList_GET_SIZE(r->sections);
     enter_own();
-    PyObject *left = leave(r);
-    if (!left && !contained()) {
-        /* A signal handler raised. If that was before anything was done, the section would stay open. */
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        if (PyList_GET_SIZE(r->sections) == had)
-            Py_XDECREF(leave(r));
-        leave_own();
-        PyErr_Restore(type, value, traceback);
-        return NULL;
-    }
+    const int failed = leave_block(r);
     leave_own();
-    if (left == Py_True)
-        r->idle--;
-    Py_XDECREF(left);
-    Py_RETURN_NONE;
+    return failed && !contained() ? NULL : Py_NewRef(Py_None);
 }
 
 static PyMethodDef remote_methods[] = {

@@ -8,7 +8,7 @@ filling it.
 
 from __future__ import annotations
 
-from ._recorder import Sink
+from . import _recorder
 from .abi import TRACE_CMP, TRACE_PC, capacity
 from .filenames import FileName
 from .namespace import this_process, words_of
@@ -57,6 +57,8 @@ class Head:
 # Words of one section record: handle, pid, tid, task, start, end, began, ended, 64 bytes of the thread's name.
 RECORD_WORDS = 16
 
+_KEEP = 1 << 22  # words
+
 # The table of operands begins with the number of its bytes in use, and of those that were taken out of it.
 _OPERANDS_HEAD = 16
 
@@ -66,7 +68,7 @@ def _operand_bytes(size: int) -> int:
     return max(8 * size, _PAGE)
 
 
-class Area:
+class Area(_recorder.Area):
     """One buffer of ``size`` words, and what its header says.
 
     ``words`` is the buffer, format ``Q``; ``head`` are the words of the header (Head); ``mapped_words`` is how
@@ -74,8 +76,7 @@ class Area:
     """
 
     __slots__ = (
-        "_map", "_operands", "head", "lost", "mapped_words", "name", "namespace", "record_room", "records", "sink",
-        "size", "words",
+        "_map", "_operands", "head", "lost", "name", "namespace", "record_room", "records", "size", "words",
     )  # fmt: skip
 
     def __init__(self, namespace: Namespace, name: str, *, at_least: int = _PAGE) -> None:
@@ -117,7 +118,7 @@ class Area:
 
     def make_sink(self, mode: int) -> None:
         """Let tasks record into the area, one after the other: ``sink`` is for that."""
-        self.sink = Sink(self.words, capacity(self.size, mode), self.lost, self.operands)
+        self.sink = _recorder.Sink(self.words, capacity(self.size, mode), self.lost, self.operands)
 
     def _bind(self, namespace: Namespace, name: str, mapped: Any) -> None:
         self.namespace = namespace
@@ -137,6 +138,7 @@ class Area:
         self.records = every[start + self.size : end]
         self._operands = every[end:last]
         self.mapped_words = self.size + len(self._operands)
+        self.bind(self.words, self.head, self.records, self._operands)
         # The word in the header may be damaged later.
         self.record_room = len(self.records) // RECORD_WORDS
 
@@ -179,44 +181,30 @@ class Area:
         self.namespace.unlink(self.name)
 
 
-class Pool:
-    """The areas of this process that sections record into; at most KEEP words wait for use.
+class Pool(_recorder.Pool):
+    """The areas of this process that sections record into; at most ``keep`` words wait for use.
 
-    The kernel's pool never shrinks. ``get`` and ``put`` may be called by any thread.
+    The kernel's pool never shrinks. Any thread may use it.
     """
 
-    KEEP = 1 << 22
-
     def __init__(self, namespace: Namespace) -> None:
+        self.keep = _KEEP
         self._namespace = namespace
         self._free: dict[tuple[int, int], list[Area]] = {}
-        self._waiting = 0
         self._numbers = iter(range(1, 1 << 40))  # itertools.count(), which is 20 types
         self._process = this_process()
 
-    def get(self, kind: tuple[int, int]) -> Area:
-        """Return an empty area with a sink, of a ``kind``: size in words, and mode. Raises KcovError ENOMEM."""
-        try:
-            area = self._free[kind].pop()
-            self._waiting -= area.mapped_words
-            return area
-        except (KeyError, IndexError):
-            pass
+    def list_of(self, kind: tuple[int, int]) -> list[Area]:
+        """Return the list of the areas that wait for use, of a ``kind``: size in words, and mode."""
+        return self._free.setdefault(kind, [])
+
+    def create(self, kind: tuple[int, int]) -> Area:
+        """Make an area with a sink. Raises KcovError ENOMEM."""
         size, mode = kind
         name = str(FileName(*self._process, next(self._numbers)))
         area = Area.create(self._namespace, name, size, mode=mode)
         area.make_sink(mode)
         return area
-
-    def put(self, kind: tuple[int, int], area: Area) -> None:
-        """Take an area back."""
-        words = area.mapped_words
-        if self._waiting + words > self.KEEP:
-            area.unlink()
-            return
-        area.words[0] = 0
-        self._waiting += words
-        self._free.setdefault(kind, []).append(area)
 
     def park(self, area: Area) -> None:
         """Give an area away, to the session whose section has filled it."""
@@ -228,7 +216,8 @@ class Pool:
 
     def clear(self) -> None:
         """Remove the files of all areas, also of those that are in use; not what is parked."""
-        self._free.clear()
+        for waiting in self._free.values():
+            waiting.clear()
         for name in self._namespace.names():
             file = FileName.parse(name)
             if file is not None and not file.key and (file.pid, file.started) == self._process:

@@ -200,7 +200,7 @@ class Device(Closing):
             self._set_owner(owner)
         owner.local = self
         owner.own()
-        owner.attach(self._sink, scope, self._branch, None, False)
+        owner.attach(self._sink, scope, self._branch)
         probes.arm(mode, self._scope)
 
     @quietly

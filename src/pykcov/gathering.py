@@ -24,7 +24,7 @@ def gather(session: Session, *, live: bool) -> None:
     with session.lock:
         if not (session.is_own and session.slot[Word.JOINED]):
             return
-        session.close_section()
+        session.area.close_section()
         found = [file for name in _names(session) if (file := FileName.parse(name))]
         # What a section has parked comes before what it has now.
         for file in sorted(found, key=lambda f: (not f.key, f.number)):
@@ -63,7 +63,7 @@ def _take_parts(session: Session, file: FileName, *, is_dead: bool) -> None:
             number = part[1].head[Head.AFTER]
         for found, area in reversed(parts):
             if area.head[Head.DEVICE] == session.key:
-                session.take(area, ends=is_dead)
+                session.take(area, is_dead)
             if found.key or (is_dead and not session.registry.is_needed(str(found))):
                 space.unlink(str(found))
             elif found.number != file.number and not is_dead:

@@ -7,20 +7,14 @@ handle is in a variable of its own whose value never changes, and a Task knows w
 
 from __future__ import annotations
 
-import os
-
 from . import _recorder, namespace
 from .errors import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import contextvars
-    import weakref
     from collections.abc import Callable
     from typing import Any, TypeAlias, TypeVar
-
-    from .device import Device
-    from .remote import Section
 
     _Function = TypeVar("_Function", bound=Callable[..., Any])
     Token: TypeAlias = contextvars.Token["_recorder.Inherited | None"]
@@ -60,70 +54,30 @@ class CommonHandle(int):
 
 
 class Task(_recorder.Task):
-    """What one task owns."""
+    """What one task owns: its open sections, and the devices that it has enabled."""
 
-    __slots__ = ("__weakref__", "local", "remote", "sections", "starts")
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self.local: Device | None = None
-        self.remote: Device | None = None
-        self.sections: list[Section] = []
-        # One entry for each remote_start() that remote_stop() has not met; None: nobody listened.
-        self.starts: list[Section | None] = []
-
-    def own(self) -> None:
-        """Keep this task alive until it owns nothing: its end has to be seen."""
-        _owners[self.serial] = self
-
-    def release(self) -> None:
-        """Forget the task if it owns nothing any more."""
-        if not (self.sections or self.local or self.remote):
-            _owners.pop(self.serial, None)
-
-    def begin(self, section: Section) -> None:
-        """Own a section."""
-        self.sections.append(section)
-        self.own()
-
-    def end(self, section: Section) -> None:
-        """Own a section no more."""
-        if section in self.sections:
-            self.sections.remove(section)
-        self.release()
-
-    def _end(self, _owner: weakref.ref[contextvars.Context]) -> None:
-        """Its context is gone, or the thread whose base context it was (kcov_task_exit)."""
-        # A forked child frees the other threads' contexts before its hooks run: their sections are the parent's.
-        # And who ends after the process has left the namespace has nothing any more.
-        if os.getpid() != _pid or namespace.current() is None:
+    def end(self) -> None:
+        """Give everything back: its context is gone, or its thread. Called by C."""
+        if namespace.current() is None:  # who ends after the process has left has nothing any more
             return
-        _owners.pop(self.serial, None)
-        with quiet:
-            for section in self.sections[:]:
-                if not section.implicit:
-                    warn(f"a task ended inside a section (handle {section.handle:#x})")
-                section.finish()
-            for device in (self.local, self.remote):
-                if device is not None:
-                    device._task_exit(self)
+        for section in self.sections[:]:
+            if not section.implicit:
+                warn(f"a task ended inside a section (handle {section.handle:#x})")
+            section.finish()
+        for device in (self.local, self.remote):
+            if device is not None:
+                device._task_exit(self)
 
 
-_owners: dict[int, Task] = {}
-_pid = os.getpid()
-
-
-def follow(_owner: Task, /) -> None:
-    """Collect the new current task for every collect() that caused it. remote.py puts its own here."""
+_owners: set[_recorder.Task] = set()
+_recorder.install(task=Task, owners=_owners)
 
 
 def current() -> Task:
     """Return the current task, making it known if this is the first that is heard of it."""
-    task = _recorder.current_task()
-    if task is None:
-        task = Task()
-        task.bind(task._end)
-        follow(task)
-    return task  # type: ignore[return-value]
+    return _recorder.this_task()  # type: ignore[return-value]
 
 
 def inherited() -> _recorder.Inherited | None:
@@ -174,8 +128,6 @@ def common_handle() -> int:
 
 
 def _after_fork() -> None:
-    global _pid
-    _pid = os.getpid()
     _owners.clear()
     _recorder.after_fork()
 

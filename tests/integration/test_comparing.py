@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import pykcov
-from pykcov import _recorder, abi
+from pykcov import _recorder, abi, registry
+from pykcov.area import Pool
+from pykcov.registry import Word
 
 TARGET = """\
 def check(x):
@@ -253,6 +255,27 @@ def table(words: list[int], data: bytes) -> tuple[bytearray, bytearray]:
     return area, bytearray(used + bytes(8) + data + bytes(512 - len(data)))
 
 
+class Mapped(_recorder.Area):
+    """An area in memory of this test's own."""
+
+    def __init__(self, words: bytearray, operands: bytearray) -> None:
+        self.operands = operands
+        self.bind(words, bytearray(8 * 64), bytearray(), operands)
+
+
+def move(to: Mapped, source: Mapped) -> int:
+    """Move what one area has into the other; return how many records were dropped, as there was no room."""
+    space = registry.get().namespace
+    slot = memoryview(bytearray(8 * 32)).cast("Q")
+    slot[Word.REMOTE] = 1
+    lock = _recorder.Lock(space, bytearray(8), "test", 1.0)
+    session = _recorder.Session()
+    kind = (64, abi.TRACE_CMP)
+    session.bind(0, slot, to, lock, Pool(space), kind, None, True, True, False, False, False, False)
+    assert session.take(source, True)
+    return slot[Word.DROPPED]
+
+
 IN_TABLE = abi.CmpKind.BYTES << 8 | abi.CMP_IN_TABLE[0] | abi.CmpKind.NONE << 12
 
 
@@ -262,8 +285,7 @@ def test_a_record_whose_operands_are_nowhere_is_moved_without_harm(length: int, 
     record = [IN_TABLE | length << 32, place, 0, 77]
     source, operands = table([2, *record, 1, 5, 5, 78], b"0123456789abcdef")
     to, taken = table([0], b"")
-    head = bytearray(8 * 64)
-    assert _recorder.move(to, bytearray(8 * 64), bytearray(), source, head, 0, taken, operands) == 0
+    assert move(Mapped(to, taken), Mapped(source, operands)) == 0
     words = memoryview(to).cast("Q")
     assert list(words[4:9]) == [77, 1, 5, 5, 78]
     used = memoryview(taken).cast("Q")[0]
@@ -277,8 +299,7 @@ def test_a_table_of_operands_whose_count_is_damaged_is_full() -> None:
     source, operands = table([1, *record], b"012345678")
     to, taken = table([1, 1, 5, 5, 78], b"")
     memoryview(taken).cast("Q")[0] = 1 << 63
-    heads = bytearray(8 * 64), bytearray(8 * 64)
-    assert _recorder.move(to, heads[0], bytearray(), source, heads[1], 0, taken, operands) == 1
+    assert move(Mapped(to, taken), Mapped(source, operands)) == 1
 
 
 def test_a_trace_file_with_comparisons_that_is_damaged_is_refused(tmp_path: Path) -> None:

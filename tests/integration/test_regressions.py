@@ -340,16 +340,16 @@ _ENDED_WHILE_IT_MOVES_ON = """
 import importlib, threading, pykcov, work
 remote = importlib.import_module("pykcov.remote")
 moving, ended, moved = (threading.Event() for _ in range(3))
-get = remote.Pool.get
+get = remote.Session.get_area
 
-def slow(pool, kind):
-    area = get(pool, kind)
+def slow(session):
+    area = get(session)
     if threading.current_thread() is busy and work.AT_WORK and not moving.is_set():
         moving.set()
         ended.wait()
     return area
 
-remote.Pool.get = slow
+remote.Session.get_area = slow
 first = pykcov.remote(7)
 
 def fill():

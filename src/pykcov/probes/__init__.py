@@ -28,7 +28,6 @@ _COMPARE = "pykcov.probes.compare"
 _COMPILED = "pykcov.probes.compiled"
 
 _lock = RLock()
-_awake = False
 _traced: set[Scope] = set()
 """For which events were prepared; comparisons need none."""
 _compiled: Any = None
@@ -47,7 +46,7 @@ def use_compiled() -> None:
     with _lock:
         _compiled = load(_COMPILED)
         _recorder.install(uncompiled=_uncompiled)
-        if _awake:
+        if _recorder.is_awake():
             _compiled.wake()
 
 
@@ -56,11 +55,10 @@ def bit(scope: Scope, *, branch: bool, mode: int = TRACE_PC) -> int:
 
     Raises KcovError ENOSPC if 64 other scopes are in use, EMFILE if sys.monitoring has no room for a tool.
     """
-    global _awake
     if branch and mode == TRACE_PC and not events.wants_branches():
         with _lock:
             events.want_branches()
-            _awake = False
+            _recorder.set_awake(False)
     found = scopes.known(scope)
     if not found or (mode == TRACE_PC and scope not in _traced):
         with _lock:
@@ -69,7 +67,7 @@ def bit(scope: Scope, *, branch: bool, mode: int = TRACE_PC) -> int:
             if mode == TRACE_PC and not (scopes.known(scope) and scope in _traced):
                 events.prepare()
                 _traced.add(scope)
-                _awake = False
+                _recorder.set_awake(False)
             found = scopes.bit(scope)
         if mode == TRACE_PC and scope.has_library():
             prepare()  # not in the middle of what it imports itself
@@ -88,7 +86,6 @@ def arm(mode: int, scope: Scope, *, follow: bool = False) -> None:
 
     ``follow``: all that this process does from now on is to be collected, also what it imports.
     """
-    global _awake
     if mode == TRACE_CMP:
         if follow:
             # No warning: each worker of a program would put it among what the program says.
@@ -99,31 +96,30 @@ def arm(mode: int, scope: Scope, *, follow: bool = False) -> None:
             with _lock:
                 _compiled.resolve()
         return
-    if not _awake:
+    if not _recorder.is_awake():
         with _lock:
-            if not _awake:
+            if not _recorder.is_awake():
                 if _compiled is not None:
                     _compiled.wake()
                 if _has_gaps() or events.wants_branches():
                     events.arm()
                 # Only now may another thread go on without arming.
-                _awake = True
+                _recorder.set_awake(True)
     # The sink may have been attached before another thread has armed.
     events.check_thread()
 
 
 def settle() -> None:
     """Let probes sleep if nothing collects in this process and nobody in the namespace listens."""
-    global _awake
     shared = registry.current()
     if (
-        (_awake or events.is_armed())
+        (_recorder.is_awake() or events.is_armed())
         and not _recorder.sinks()
         and not (shared and shared.header[Header.COUNT])
     ):
         with _lock:
-            # In this order: who attaches a sink looks at _awake afterwards, and waits for the lock to arm again.
-            _awake = False
+            # In this order: who attaches a sink looks at is_awake() afterwards, and waits for the lock to arm again.
+            _recorder.set_awake(False)
             if _recorder.sinks():
                 return
             if _compiled is not None:
@@ -162,7 +158,7 @@ def _has_gaps() -> bool:
 
 def _uncompiled(what: object) -> None:
     """Code that has no probes is about to run. Called by C."""
-    if _compiled.note(what) and _awake:
+    if _compiled.note(what) and _recorder.is_awake():
         with _lock:
             events.arm()
 

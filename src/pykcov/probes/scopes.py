@@ -33,7 +33,8 @@ def bit(scope: Scope) -> int:
                 raise KcovError(
                     ENOSPC, f"{_MAX_SCOPES} different scopes are in use in this process"
                 )
-            version += 1  # before: who remembers a bit looks whether this has moved
+            _recorder.forget_bits()  # before: sessions remember theirs
+            version += 1
             _bits.clear()
         found = _bits[scope] = 1 << len(_bits)
         version += 1
