@@ -91,6 +91,10 @@ class Session:
 
     bit: int
     """The bit of its scope in this process's units and sinks; 0 after forget_bits(): renew_bit() asks for it."""
+    listener: int
+    """The byte that the process holds while it lives that has enabled the device; 0: it is this one."""
+    trusted: float
+    """Until then it counts as alive, in s of time.monotonic()."""
     @property
     def key(self) -> int: ...
     @property
@@ -139,6 +143,9 @@ class Session:
         /,
     ) -> None:
         """Set everything. ``drain()`` makes room in the device's area, in the process that collects."""
+
+    def is_trusted(self) -> bool:
+        """Tell whether somebody listens, as far as that needs no system call: all processes would meet there."""
 
     def is_over(self) -> bool:
         """Tell whether the device has been disabled, or is not collecting remotely."""

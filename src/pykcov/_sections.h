@@ -49,6 +49,8 @@ typedef struct {
     PyObject *kind, *free; /* of the areas that its sections record into; a list of those that wait for use */
     PyObject *sections;    /* open ones: a dict, in order of their start */
     PyObject *drain;       /* drain(): makes room in the device's area; NULL */
+    uint64_t listener;     /* the byte that the process holds while it lives that has enabled the device; 0: it is this one */
+    double trusted;        /* until then it counts as alive, in s of time.monotonic() */
     char is_own, comparing, branch, kernel, exclusive, drained;
 } SessionObject;
 
@@ -123,6 +125,12 @@ static inline int is_over(const SessionObject *s)
 {
     const uint64_t *slot = s->slot.buf;
     return load(&slot[WORD_SEQUENCE]) != s->key >> 16 || !load(&slot[WORD_REMOTE]);
+}
+
+/* Tells whether somebody listens, as far as that needs no system call, on which all processes of the namespace meet. */
+static inline int is_trusted(const SessionObject *s)
+{
+    return !is_over(s) && (!s->listener || seconds() < s->trusted);
 }
 
 static PyObject *session_is_over(SessionObject *s, PyObject *Py_UNUSED(arg)) { return PyBool_FromLong(is_over(s)); }
@@ -229,8 +237,11 @@ static PyObject *session_take(SessionObject *s, PyObject *args)
     return all < 0 ? NULL : PyBool_FromLong(all);
 }
 
+static PyObject *session_is_trusted(SessionObject *s, PyObject *Py_UNUSED(arg)) { return PyBool_FromLong(is_trusted(s)); }
+
 static PyMethodDef session_methods[] = {
     {"bind", (PyCFunction)session_bind, METH_VARARGS, NULL},
+    {"is_trusted", (PyCFunction)session_is_trusted, METH_NOARGS, NULL},
     {"is_over", (PyCFunction)session_is_over, METH_NOARGS, NULL},
     {"get_area", (PyCFunction)session_get_area, METH_NOARGS, NULL},
     {"put_area", (PyCFunction)session_put_area, METH_O, NULL},
@@ -248,6 +259,8 @@ static PyMemberDef session_members[] = {
     {"area", T_OBJECT_EX, offsetof(SessionObject, area), READONLY, NULL},
     {"lock", T_OBJECT_EX, offsetof(SessionObject, lock), READONLY, NULL},
     {"pool", T_OBJECT_EX, offsetof(SessionObject, pool), READONLY, NULL},
+    {"listener", T_ULONGLONG, offsetof(SessionObject, listener), 0, NULL},
+    {"trusted", T_DOUBLE, offsetof(SessionObject, trusted), 0, NULL},
     {"kind", T_OBJECT_EX, offsetof(SessionObject, kind), READONLY, NULL},
     {"sections", T_OBJECT_EX, offsetof(SessionObject, sections), READONLY, NULL},
     {"is_own", T_BOOL, offsetof(SessionObject, is_own), READONLY, NULL},
@@ -524,9 +537,8 @@ static PyObject *begin_(PyObject *Py_UNUSED(module), PyObject *args)
 static PyObject *enter(PyObject *handle, PyObject *key, TaskObject *t, int implicit)
 {
     SessionObject *s = state.sessions ? (SessionObject *)PyDict_GetItemWithError(state.sessions, key) : NULL;
-    /* Who disables a device of this process's own has made it forget the session before. */
-    const int is_usual = s && t && s->is_own && !s->kernel && !s->exclusive && !s->comparing && knows_bit(s) && state.awake &&
-                         PyList_GET_SIZE(s->free) && PyLong_CheckExact(handle);
+    const int is_usual = s && t && is_trusted(s) && !s->kernel && !s->exclusive && !s->comparing && knows_bit(s) &&
+                         state.awake && PyList_GET_SIZE(s->free) && PyLong_CheckExact(handle);
     if (!is_usual) {
         PyObject *args[] = {handle, key, t ? (PyObject *)t : Py_None, implicit ? Py_True : Py_False};
         return PyErr_Occurred() ? NULL : PyObject_Vectorcall(state.enter, args, 4, NULL);

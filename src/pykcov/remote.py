@@ -37,7 +37,7 @@ class Session(_recorder.Session):
     """What this process knows of one session of one device: where a section's words go."""
 
     __slots__ = (
-        "dropped", "listener", "mode", "registry", "scope", "slot", "slot_number", "trusted"
+        "dropped", "mode", "registry", "scope", "slot", "slot_number"
     )  # fmt: skip
 
     def __init__(
@@ -59,9 +59,7 @@ class Session(_recorder.Session):
         self.scope = scope
         listener = self.registry.listener(slot)
         is_here = is_own or listener == namespace.this_process()
-        # The byte that it holds while it lives: every section looks. 0: it is this process.
         self.listener = 0 if is_here else namespace.alive_byte(*listener)
-        self.trusted = 0.0  # until then it counts as alive, in s of time.monotonic()
         size = slot[Word.REMOTE_SIZE]
         if drain is not None and not kernel:  # a system call has many PCs
             size = min(size, _DRAINED * abi.RECORD_WORDS[mode])
@@ -96,13 +94,12 @@ class Session(_recorder.Session):
 
     def is_listening(self) -> bool:
         """Tell whether somebody listens; what a process had that has died meanwhile is given back."""
+        if self.is_trusted():
+            return True
         if self.is_over():
             return False
-        # To ask is a system call, on which all processes of the namespace meet.
-        if not self.listener or (now := time.monotonic()) < self.trusted:
-            return True
         if self.registry.namespace.is_held(self.listener):
-            self.trusted = now + _TRUST
+            self.trusted = time.monotonic() + _TRUST
             return True
         self.registry.reap(self.slot_number)
         return False
@@ -285,8 +282,7 @@ def enter(
         session = _sessions.get(key)
         if session is None and (session := _join(key)) is not None:
             log.debug("remote_start: handle %#x, device %d", handle, session.slot_number)
-        # Who disables a device of this process's own has made it forget the session before.
-        if session is None or (not session.is_own and not session.is_listening()):
+        if session is None or not session.is_listening():
             return None
         owner = owner or task.current()
         section: Section
