@@ -6,7 +6,8 @@ A map of this folder:
     device      open ... close: the state machine        remote      sections, and the move into a device
     task        the current task, what it inherits       collect     collect(): all of it in one `with`
     area        buffers of words, and their pool         registry    handle -> device, for all processes
-    namespace   the shared files                         codemap     source file <-> PCs
+    directory   where the shared files are, kept open    namespace   who uses them, and their locks
+    codemap     source file <-> PCs                      late        what is imported when it is needed
     gathering   what sections of others have left        scope       which files; choices: source=, include=, omit=
     probes      an event becomes a PC                    symbolize   PC -> Location
     instrument  compile modules with probes              inventory   what `pykcov doctor` shows
@@ -15,8 +16,7 @@ A map of this folder:
     comparisons what was compared                        wholefile   written whole or not at all
     reading     from an area to a Trace                  listing     what `pykcov ls` shows
     carry       a handle travels with the work           report, cli what one reads and types
-    late        what is imported when it is needed
-    linux       the kernel's own device               closing     the end of a device
+    linux       the kernel's own device                  closing     the end of a device
 
 `_recorder` is the hot path, in C: is this task collecting, append, count what did not fit.
 

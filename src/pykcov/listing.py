@@ -12,7 +12,7 @@ import time
 from array import array
 from dataclasses import dataclass
 
-from . import abi, namespace, registry
+from . import abi, directory, registry
 from .area import MAGIC, Head
 from .errors import KcovError
 from .filenames import LOCK, REGISTRY, FileName, area_name, table_name
@@ -88,7 +88,7 @@ def read() -> Listing:
     try:
         space = _Visited(name)
     except FileNotFoundError:
-        return Listing(f"{namespace.BASE}/pykcov-{os.geteuid()}/{name}", [], [])
+        return Listing(f"{directory.base()}/{name}", [], [])
     try:
         return _Reading(space).listing()
     finally:

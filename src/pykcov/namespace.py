@@ -1,15 +1,11 @@
-"""The shared files of one user's namespace: paths, ownership, locks, clean-up.
+"""The shared files of one user's namespace: who uses them, locks, clean-up.
 
-The only module that opens them. They live in ``/dev/shm/pykcov-UID/NAMESPACE/`` (``PYKCOV_NAMESPACE``,
-default ``default``), are the owner's alone, and no link is followed. Locks are the system's
-(open-file-description locks on bytes of the file ``lock``), so none survives its owner. Byte 0 is
-the registry's lock, byte 1 the code map's, and byte 2 is held shared by every process that uses the namespace:
-who gets it alone is the last one, and removes the files. Every process also holds a byte far behind those
-that is its own alone: that is how others see that it is alive, and whether it still has a lock
-that is a word of shared memory.
-
-A program may close the descriptors of the directory and of ``lock``, and have their numbers for its own files: before
-each use they are told by their files (_descriptors.h).
+They live in ``/dev/shm/pykcov-UID/NAMESPACE/`` (``PYKCOV_NAMESPACE``, default ``default``), which directory.py
+keeps open. Locks are the system's (open-file-description locks on bytes of the file ``lock``), so none survives its
+owner. Byte 0 is the registry's lock, byte 1 the code map's, and byte 2 is held shared by every process that uses the
+namespace: who gets it alone is the last one, and removes the files. Every process also holds a byte far behind those
+that is its own alone: that is how others see that it is alive, and whether it still has a lock that is a word of
+shared memory.
 """
 
 from __future__ import annotations
@@ -18,12 +14,12 @@ import atexit
 import errno
 import mmap
 import os
-import stat
 import time
 from _thread import RLock
 
 from . import _recorder, errors, late
 from ._recorder import Lock
+from .directory import Directory
 from .errors import KcovError
 from .filenames import LOCK, is_own
 
@@ -34,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Lock", "Namespace", "get", "this_process", "words_of"]
 
-BASE = "/dev/shm"
-_USERS = 2
 # The byte of a process that is alive: this, its pid (22 bits) and its number (40 bits).
 _ALIVE = 1 << 62
 _STARTED = (1 << 40) - 1
@@ -55,8 +49,8 @@ def this_process() -> tuple[int, int]:
 _identity = [0, 0]
 
 
-class Namespace:
-    """One user's directory of shared files, open.
+class Namespace(Directory):
+    """One user's shared files, and the directory that they are in, open.
 
     Raises KcovError EPERM if it is not this user's alone, ENOTDIR or ELOOP if something else is in its
     place, EINVAL if the name cannot be one.
@@ -68,16 +62,7 @@ class Namespace:
                 errno.EINVAL,
                 f"namespace: {name!r} cannot be a name: letters, digits, '.', '_', '-', 64 at most",
             )
-        self.name = name
-        self.base = f"{BASE}/pykcov-{os.geteuid()}"
-        self.path = f"{self.base}/{name}"
-        self.dir_fd = -1
-        self.lock_fd = -1
-        # What tells that they still are of these files.
-        self.dir_identity = self.lock_identity = b""
-        self.alive = 0  # the byte that this process holds
-        self.is_lost = False  # they are not ours, and cannot be had again
-        self._regaining = RLock()  # whoever opens them again. Nothing else is taken under it
+        super().__init__(name)
         self._attach()
         self.registry_lock = self.make_lock(0, "registry")
         self.codemap_lock = self.make_lock(1, "code map")
@@ -88,8 +73,8 @@ class Namespace:
             try:
                 self.open_directory(make=True)
                 self.keep_lock(self.open(LOCK, os.O_RDWR | os.O_CREAT))
-                self._share()
-                self._live()
+                self.share()
+                self.live(alive_byte(*this_process()))
                 # The last one before us may have removed the file between our open and our lock.
                 if os.fstat(self.lock_fd).st_nlink:
                     return
@@ -107,129 +92,31 @@ class Namespace:
                 raise
             self.close()
 
-    def open_directory(self, *, make: bool) -> None:
-        """Open the namespace's directory, making it if asked to; FileNotFoundError if it is not there."""
-        self.dir_fd = fd = self._find_directory(make=make)
-        self.dir_identity = _recorder.identity(fd)
-
-    def _find_directory(self, *, make: bool) -> int:
-        base_fd = _own_directory(self.base, self.base, None, make=make)
-        try:
-            return _own_directory(self.path, self.name, base_fd, make=make)
-        finally:
-            os.close(base_fd)
-
-    def keep_lock(self, fd: int) -> None:
-        """Have this descriptor of the file ``lock`` from now on."""
-        self.lock_fd, self.lock_identity = fd, _recorder.identity(fd)
-
-    def check(self) -> None:
-        """Make sure that the descriptors are ours, before what could harm others' files: regain() if they are not."""
-        if not (
-            _recorder.is_same(self.lock_fd, self.lock_identity)
-            and _recorder.is_same(self.dir_fd, self.dir_identity)
-        ):
-            self.regain()
-
-    def regain(self) -> None:
-        """Open again what this program has closed, and take the bytes again that were lost with it.
-
-        Raises KcovError if that cannot be: another file is in its place, it is another user's. Who has left, has left.
-        """
-        with self._regaining:
-            if self.lock_fd < 0:
-                return
-            try:
-                if not _recorder.is_same(self.dir_fd, self.dir_identity):
-                    self.dir_fd = _same(self._find_directory(make=False), self.dir_identity)
-                if not _recorder.is_same(self.lock_fd, self.lock_identity):
-                    fd = _same(self._open(LOCK, os.O_RDWR), self.lock_identity)
-                    try:
-                        if self.alive:
-                            _recorder.lock_byte(fd, _USERS, True)
-                            _recorder.lock_byte(fd, self.alive, False)
-                    except BaseException:
-                        os.close(fd)
-                        raise
-                    self.lock_fd = fd
-                self.is_lost = False
-            except OSError as error:
-                self.is_lost = True
-                raise KcovError(
-                    error.errno or errno.EIO,
-                    f"namespace: {self.path}: this program has closed descriptors that are pykcov's, "
-                    f"and they cannot be had again: {error.strerror}",
-                ) from None
-
-    def _share(self) -> None:
-        _recorder.lock_byte(self.lock_fd, _USERS, True)
-
-    def _have_alone(self) -> bool:
-        """Take the byte that all users share; False if there are others."""
-        try:
-            self.check()
-            _recorder.lock_byte(self.lock_fd, _USERS, False)
-        except OSError:
-            return False
-        return True
-
-    def _live(self) -> None:
-        """Take the byte that tells others that this process is alive."""
-        byte = alive_byte(*this_process())
-        _recorder.lock_byte(self.lock_fd, byte, False)
-        self.alive = byte
-
     def is_alive(self, pid: int, started: int) -> bool:
         """Tell whether the process that this_process() named so uses this namespace. A dead one never does."""
         return (pid, started) == this_process() or self.is_held(alive_byte(pid, started))
 
-    def is_held(self, byte: int) -> bool:
-        """Tell whether another process holds an alive_byte(). KcovError if it cannot be asked: see regain()."""
-        self.check()
-        try:
-            return _recorder.is_locked(self.lock_fd, byte)
-        except OSError:  # this process has left
-            return False
-
-    def close(self) -> None:
-        """Give up the directory and the locks."""
-        fds = (self.lock_fd, self.lock_identity), (self.dir_fd, self.dir_identity)
-        # Before: a thread that goes on must not believe that it can have a lock.
-        self.lock_fd = self.dir_fd = -1
-        self.alive = 0
-        for fd, identity in fds:
-            _recorder.close_same(fd, identity)
-
     def leave(self) -> None:
         """Close; the last process that uses the namespace removes its files."""
         try:
-            if self._have_alone():
+            if self.have_alone():
                 self._remove_all()
         finally:
             self.close()
 
     def empty(self) -> list[str]:
         """Remove all files, whatever they are, and return their names; EBUSY if others use them."""
-        if not self._have_alone():
+        if not self.have_alone():
             raise KcovError(errno.EBUSY, f"namespace: other processes are using {self.path}")
         removed = [name for name in self.names() if name != LOCK]
         for name in removed:
             self.unlink(name)
-        self._share()
+        self.share()
         return removed
 
     def after_fork(self) -> None:
         """Take locks of this process's own: the parent's are shared with the descriptor."""
-        self.alive = 0
-        self._regaining = RLock()  # the parent's may be held
-        fd = self.open(LOCK, os.O_RDWR | os.O_CREAT)
-        old = self.lock_fd, self.lock_identity
-        self.keep_lock(fd)
-        try:
-            self._share()
-            self._live()
-        finally:
-            _recorder.close_same(*old)
+        self.take_anew(alive_byte(*this_process()))
         self.registry_lock = self.make_lock(0, "registry")
         self.codemap_lock = self.make_lock(1, "code map")
 
@@ -247,43 +134,6 @@ class Namespace:
         if self.lock_fd < 0:
             cause = "this process has left it, or could not open its files when it was forked"
         raise KcovError(error, f"{what}: namespace {self.path}: {cause}")
-
-    def open(self, name: str, flags: int) -> int:
-        """Open a file of the namespace and return its descriptor; it has to be this user's alone."""
-        self.check()
-        return self._open(name, flags)
-
-    def _open(self, name: str, flags: int) -> int:
-        flags |= os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            fd = _recorder.lift(os.open(name, flags, 0o600, dir_fd=self.dir_fd))
-        except FileNotFoundError:
-            if flags & os.O_CREAT:
-                raise KcovError(errno.ENOENT, f"namespace: {self.path} has been removed") from None
-            raise
-        except FileExistsError:
-            raise
-        except OSError as error:
-            cause = "is a link" if error.errno == errno.ELOOP else error.strerror
-            raise KcovError(
-                error.errno or errno.EIO, f"namespace: {self.path}/{name}: {cause}"
-            ) from None
-        status = os.fstat(fd)
-        if (
-            not stat.S_ISREG(status.st_mode)
-            or status.st_uid != os.geteuid()
-            or status.st_mode & 0o077
-        ):
-            os.close(fd)
-            raise KcovError(
-                errno.EPERM,
-                f"namespace: {self.path}/{name} is not a file that is this user's alone",
-            )
-        return fd
-
-    def open_same(self, name: str, flags: int, identity: bytes) -> int:
-        """Open a file again; OSError ESTALE if there is another one of that name."""
-        return _same(self.open(name, flags), identity)
 
     def create(self, name: str, size: int) -> mmap.mmap:
         """Make a new file of ``size`` bytes, all of them allocated, and map it.
@@ -339,35 +189,6 @@ class Namespace:
             f"namespace: {self.path}/{name} is damaged ({cause}); `pykcov doctor --clean` removes it",
         )
 
-    def unlink(self, name: str) -> None:
-        """Remove a file, if it is there and this process may; it may not if it has become another user."""
-        self.check()
-        try:
-            os.unlink(name, dir_fd=self.dir_fd)
-        except (FileNotFoundError, PermissionError):
-            pass
-        except IsADirectoryError:  # not ours; an empty one goes
-            try:
-                os.rmdir(name, dir_fd=self.dir_fd)
-            except OSError:
-                pass
-
-    def rename(self, name: str, new: str) -> None:
-        """Give a file another name, of which there is no file."""
-        self.check()
-        os.rename(name, new, src_dir_fd=self.dir_fd, dst_dir_fd=self.dir_fd)
-
-    def names(self) -> list[str]:
-        """Return the names of the namespace's files, sorted."""
-        self.check()
-        # An open file description of its own: threads that read one directory's share the position.
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        fd = _recorder.lift(os.open(".", flags, dir_fd=self.dir_fd))
-        try:
-            return sorted(os.listdir(fd))
-        finally:
-            os.close(fd)
-
     def _remove_all(self) -> None:
         for name in self.names():
             if name != LOCK and is_own(name):
@@ -378,14 +199,6 @@ class Namespace:
                 os.rmdir(path)
             except OSError:
                 pass
-
-
-def _same(fd: int, identity: bytes) -> int:
-    """Return a descriptor of the file that has this identity; OSError ESTALE if it is another one's."""
-    if not _recorder.is_same(fd, identity):
-        os.close(fd)
-        raise OSError(errno.ESTALE, "another file is in its place")
-    return fd
 
 
 def _mapped(fd: int, size: int) -> mmap.mmap:
@@ -412,34 +225,6 @@ def _is_name(name: str) -> bool:
         and name.isascii()
         and all(letter.isalnum() or letter in "._-" for letter in name)
     )
-
-
-def _own_directory(path: str, name: str, dir_fd: int | None, *, make: bool) -> int:
-    """Open a directory that is this user's alone; with ``make``, make it if it is not there."""
-    try:
-        if make:
-            try:
-                os.mkdir(name, 0o700, dir_fd=dir_fd)
-            except FileExistsError:
-                pass
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = _recorder.lift(os.open(name, flags, dir_fd=dir_fd))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        is_other = error.errno in (errno.ENOTDIR, errno.ELOOP)
-        cause = "is not a directory or is a link" if is_other else error.strerror
-        raise KcovError(error.errno or errno.EIO, f"namespace: {path}: {cause}") from None
-    status = os.fstat(fd)
-    cause = ""
-    if status.st_uid != os.geteuid():
-        cause = f"belongs to uid {status.st_uid}"
-    elif status.st_mode & 0o077:
-        cause = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o})"
-    if cause:
-        os.close(fd)
-        raise KcovError(errno.EPERM, f"namespace: {path} {cause}")
-    return fd
 
 
 _current: Namespace | None = None
