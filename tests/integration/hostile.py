@@ -7,7 +7,6 @@ who runs them.
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import random
@@ -18,6 +17,8 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+
+from forks import exit_as_a_program, finish
 
 import pykcov
 
@@ -161,20 +162,15 @@ WAYS = ["flip", "words", "ones", "zeros", "half", "empty", "longer", "open to ot
 
 def in_child(body: Callable[[], object]) -> int:
     """Run the body in a forked child; a hang ends by SIGALRM. Return its exit status."""
+
+    def limited() -> None:
+        signal.alarm(30)
+        body()
+        exit_as_a_program()
+
     child = os.fork()
     if child == 0:
-        status = 1
-        try:
-            signal.alarm(30)
-            body()
-            atexit._run_exitfuncs()  # the way out meets the damaged files too
-            sys.stdout.flush()
-            status = 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            sys.stderr.flush()
-        finally:
-            os._exit(status)
+        finish(limited)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

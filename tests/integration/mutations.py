@@ -9,7 +9,6 @@ nobody has mapped. Cutting a file that is mapped is a SIGBUS for who touches it:
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import errno
 import faulthandler
@@ -22,7 +21,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, NoReturn
+
+import forks
 
 import pykcov
 from pykcov import inventory
@@ -157,20 +158,15 @@ ROLES: dict[str, list[Callable[[], None]]] = {
 }
 
 
-def finish(body: Callable[[], object]) -> None:
-    """Run the body, as a process that ends with it: the way out meets the files too."""
-    status = 1
-    try:
+def finish(body: Callable[[], object]) -> NoReturn:
+    """Run the body, as a program that ends with it."""
+
+    def limited() -> None:
         body()
         signal.alarm(PATIENCE - 5)
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        status = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
+        forks.exit_as_a_program()
+
+    forks.finish(limited)
 
 
 class Process:
