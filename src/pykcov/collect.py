@@ -90,6 +90,13 @@ class collect:
         self._pid = 0
         self.handle = 0
 
+    @classmethod
+    def _of(cls, scope: Scope) -> Self:
+        """Return a collection of the files of a scope that was made before."""
+        made = cls()
+        made._scope = scope
+        return made
+
     @quietly
     def __enter__(self) -> Self:
         if self._device is not None or self._trace is not None:

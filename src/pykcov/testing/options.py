@@ -97,9 +97,7 @@ def scope(config: pytest.Config) -> Scope:
 
 def collecting(config: pytest.Config) -> collect:
     """Return a collection of the files that are recorded, in order of execution."""
-    found = collect()
-    found._scope = scope(config)
-    return found
+    return collect._of(scope(config))
 
 
 def said(error: KcovError) -> str:
