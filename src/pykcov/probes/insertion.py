@@ -142,7 +142,7 @@ class _Inserter:
         pending = _Places() if pending is None else pending
         done: list[ast.stmt] = []
         for node in body:
-            line = self.first_line(node, around)
+            line = self.own_line(node, around)
             if line:
                 recorded = self.line_of(line)
                 if recorded and recorded != last and not _records_in_test(node):
@@ -176,8 +176,11 @@ class _Inserter:
             return isinstance(node.value, ast.Constant)
         return isinstance(node, ast.Pass | ast.Global | ast.Nonlocal) or node in self.passing
 
-    def first_line(self, node: ast.stmt, around: _Around) -> int:
-        """Return the line on which a statement begins to do something, 0 if it has no code."""
+    def own_line(self, node: ast.stmt, around: _Around) -> int:
+        """Return the line that a statement is known by, where its text begins; 0 if it has no code.
+
+        Its first instruction may be on a line below, where other tools see it: begins_on().
+        """
         if isinstance(node, ast.Global | ast.Nonlocal):
             return 0
         if isinstance(node, ast.Assert) and not self.asserts:
@@ -189,9 +192,7 @@ class _Inserter:
             and (around.function or not node.simple)
         ):
             return 0
-        if isinstance(node, _Definition) and node.decorator_list:
-            return node.decorator_list[0].lineno
-        return node.lineno
+        return _first_line(node) if isinstance(node, _Definition) else node.lineno
 
     def compound(self, node: ast.stmt, around: _Around, line: int, pending: _Places) -> _Places:
         """Insert into what a statement has in it; return what still waits for a probe."""
@@ -220,13 +221,12 @@ class _Inserter:
 
     def definition(self, node: _Definition) -> None:
         decorators = node.decorator_list
-        first = decorators[0].lineno if decorators else node.lineno
         for i in range(1, len(decorators)):
             decorators[i] = self.before(decorators[i].lineno, decorators[i])
         if decorators:
             decorators[-1] = self.after(decorators[-1], node.lineno)
         # A class begins to make its namespace on its own first line.
-        last = self.line_of(first) if isinstance(node, ast.ClassDef) else 0
+        last = self.line_of(_first_line(node)) if isinstance(node, ast.ClassDef) else 0
         self.code(node, last, function=not isinstance(node, ast.ClassDef))
 
     def loop(self, node: _Loop, around: _Around, line: int) -> None:
@@ -364,6 +364,11 @@ def _is_new(node: ast.expr) -> bool:
         (isinstance(node, ast.List) and not node.elts)
         or (isinstance(node, ast.Dict) and not node.keys)
     )
+
+
+def _first_line(node: _Definition) -> int:
+    """Return the line on which the text of a function or class begins: of its first decorator."""
+    return node.decorator_list[0].lineno if node.decorator_list else node.lineno
 
 
 def _is_future(node: ast.stmt) -> bool:
