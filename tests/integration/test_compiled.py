@@ -612,9 +612,54 @@ def f(a):
       1)
     dec(1)(
       2)
+    def h(
+        b,
+        c=a,
+        d=2):
+        pass
+    async def i(
+        *, b,
+        c=1):
+        pass
+    @(
+      dec)(
+      1)
+    def j(b=
+          a):
+        pass
+    @(
+      dec)(
+      1)
+    class K:
+        pass
+    lam = lambda b=\\
+      a: b
+    l = [
+        m
+        for m in (1, a)
+    ]
+    n = {
+        m: 1
+        for m in [
+            o
+            for o in (1, a)
+        ]
+    }
+    s = {
+        1,
+        2}
     return (
         a)
 """
+if sys.version_info >= (3, 12):
+    LONG_STATEMENTS = LONG_STATEMENTS.replace(
+        "    return (",
+        """\
+    def p[T](
+        b=a):
+        pass
+    return (""",
+    )
 
 
 def test_statements_that_begin_below_their_first_line_are_seen_as_without(here: Path) -> None:

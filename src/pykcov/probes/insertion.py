@@ -157,8 +157,8 @@ class _Inserter:
             if isinstance(node, ast.Continue) and around.header:
                 pending.append(around.header)
             if pending and not self.passes(node) and not isinstance(node, _Try):
-                where = begins_on(node) if line == node.lineno else line
-                done.append(self.statement(pending, where or NO_LINE))
+                where = begins_on(node, in_function=around.function) if line else NO_LINE
+                done.append(self.statement(pending, where))
                 pending = _Places()
             done.append(node)
             if not _is_simple(node):

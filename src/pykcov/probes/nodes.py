@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -78,14 +79,16 @@ def at(like: ast.AST, node: _Node) -> _Node:
 
 def call(like: ast.AST, probe: ast.Constant, *args: ast.expr) -> ast.Call:
     """Return the call of a site, at the place of ``like``; the site itself is on the line where that begins."""
-    start = _first(args[0])
+    start = _first(args[0], _FIRST)
     choice = ast.IfExp(at(start, ast.Constant(True)), at(start, probe), at(start, ast.Constant(0)))
     return at(like, ast.Call(at(start, choice), list(args), []))
 
 
 def _first_element(node: ast.Tuple | ast.List | ast.Set) -> ast.AST:
+    """The compiler makes one constant of constant elements, in a list or a set of three or more."""
     elements = node.elts
-    is_made_first = not elements or isinstance(elements[0], ast.Starred) or is_constant(node)
+    is_one = is_constant(node) and (isinstance(node, ast.Tuple) or len(elements) > 2)
+    is_made_first = not elements or isinstance(elements[0], ast.Starred) or is_one
     return node if is_made_first else elements[0]
 
 
@@ -96,6 +99,19 @@ def _first_item(node: ast.Dict) -> ast.AST:
         return node
     all_constant = len(keys) == len(node.keys) and all(map(is_constant, keys))
     return node.values[0] if len(keys) > 1 and all_constant else keys[0]
+
+
+def _first_default(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
+    defaults = (*node.args.defaults, *node.args.kw_defaults)
+    return next((default for default in defaults if default is not None), node)
+
+
+def _first_of_function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+    if node.decorator_list:
+        return node.decorator_list[0]
+    # 3.12 makes room for a call of the type parameters first.
+    is_made_first = sys.version_info < (3, 13) and bool(getattr(node, "type_params", ()))
+    return node if is_made_first else _first_default(node)
 
 
 # The part that is evaluated first. What is itself is there, is first.
@@ -131,19 +147,30 @@ _FIRST: dict[type[ast.AST], Callable[[Any], ast.AST]] = {
     ast.With: lambda node: node.items[0].context_expr,
     ast.AsyncWith: lambda node: node.items[0].context_expr,
     ast.Match: lambda node: node.subject,
+    ast.FunctionDef: _first_of_function,
+    ast.AsyncFunctionDef: _first_of_function,
+    ast.ClassDef: lambda node: node.decorator_list[0] if node.decorator_list else node,
+    ast.Lambda: _first_default,
 }
 
 
-def _first(node: ast.AST) -> ast.AST:
+# In a function. 3.12 and later have the code of these comprehensions in it, and begin with what they go over.
+_FIRST_IN_FUNCTION = _FIRST.copy()
+if sys.version_info >= (3, 12):
+    for _kind in (ast.ListComp, ast.SetComp, ast.DictComp):
+        _FIRST_IN_FUNCTION[_kind] = lambda node: node.generators[0].iter
+
+
+def _first(node: ast.AST, firsts: dict[type[ast.AST], Callable[[Any], ast.AST]]) -> ast.AST:
     """Return the part of an expression or statement that is evaluated first."""
-    while (part := _FIRST[type(node)](node) if type(node) in _FIRST else node) is not node:
+    while (part := firsts[type(node)](node) if type(node) in firsts else node) is not node:
         node = part
     return node
 
 
-def begins_on(statement: ast.stmt) -> int:
+def begins_on(statement: ast.stmt, *, in_function: bool) -> int:
     """Return the line of a statement's first instruction."""
-    first: Any = _first(statement)
+    first: Any = _first(statement, _FIRST_IN_FUNCTION if in_function else _FIRST)
     return int(first.lineno)
 
 
