@@ -4,6 +4,7 @@ digits.py     the code that is recorded: sixteen small functions in a few module
 plans.py      what a section executes: a tree of sections, from the section's number alone
 journal.py    what a process says of itself: records that no SIGKILL can tear
 doom.py       death inside pykcov, after so many of its lines
+threads.py    threads of a process, whose failures make it fail
 worker.py     a process that runs sections in threads and asyncio tasks, and now and then dies in one
 collector.py  a process that has sixteen collections, enables and disables their handles, and keeps the traces
 storm.py      starts them all, kills, stops, replaces them, and fills the shared-memory file system once

@@ -6,18 +6,16 @@ import contextvars
 import os
 import pickle
 import random
-import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pykcov
 
-from . import digits, doom, plans
+from . import digits, doom, plans, threads
 from .journal import Journal, Kind
 from .worker import Settings
 
@@ -230,24 +228,9 @@ class Collector:
 
     def run(self) -> int:
         """Enable and disable until it is over; return the exit status."""
-        failed: list[str] = []
-
-        def guarded(thread: int, rng: random.Random) -> None:
-            try:
-                self._thread(thread, rng)
-            except BaseException:
-                failed.append(traceback.format_exc())
-
-        threads = [
-            threading.Thread(target=guarded, args=(n, random.Random(self.rng.random())))
-            for n in range(THREADS)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        print(*failed, sep="\n", file=sys.stderr, flush=True)
-        return bool(failed)
+        return threads.run_all(
+            [partial(self._thread, n, random.Random(self.rng.random())) for n in range(THREADS)]
+        )
 
     def _thread(self, thread: int, rng: random.Random) -> None:
         mine = range(self.first + thread * EACH, self.first + (thread + 1) * EACH)

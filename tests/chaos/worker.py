@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 
 import pykcov
 
-from . import digits, doom, plans
+from . import digits, doom, plans, threads
 from .journal import Journal, Kind
 from .plans import Plan
 
@@ -54,26 +53,12 @@ class Worker:
 
     def run(self) -> int:
         """Run all lanes until it is over; return the exit status."""
-        failed: list[str] = []
-
-        def guarded(run: Callable[[], object]) -> None:
-            try:
-                run()
-            except BaseException:
-                failed.append(traceback.format_exc())
-
         warnings.showwarning = self._warned  # type: ignore[assignment]
         warnings.simplefilter("always")
         alone = plans.THREADS - 1
         runs: list[Callable[[], object]] = [self._thread(lane) for lane in range(alone)]
         runs.append(lambda: asyncio.run(self._loop(range(alone, plans.LANES))))
-        threads = [threading.Thread(target=guarded, args=(run,)) for run in runs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        print(*failed, sep="\n", file=sys.stderr, flush=True)
-        return bool(failed)
+        return threads.run_all(runs)
 
     def _thread(self, lane: int) -> Callable[[], None]:
         def run() -> None:
