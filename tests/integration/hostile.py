@@ -18,17 +18,15 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import victim
 from forks import exit_as_a_program, finish
+from victim import BASE
 
 import pykcov
 
 pykcov.Device, pykcov.collect, pykcov.symbolize  # noqa: B018 - imported here, not in each process
 
 HANDLE, COMMON = 5, 7
-# What links lead to. A file made for it: who runs this as root could destroy any other.
-BASE = Path(f"/dev/shm/pykcov-{os.geteuid()}")
-VICTIM = BASE / f"victim-{os.getpid()}"
-MINE = b"mine\n" * 100
 VALUES = [0, 1, 2**31, 2**48, 2**63 - 1, 2**63, 2**64 - 1]  # for a word that is damaged
 
 
@@ -145,7 +143,7 @@ def damage(path: Path, how: str, random_: random.Random) -> None:
     else:
         path.unlink()
         if how == "link":
-            path.symlink_to(VICTIM)
+            path.symlink_to(victim.PATH)
         elif how == "dangling":
             path.symlink_to("nowhere")
         elif how == "pipe":
@@ -176,15 +174,10 @@ def in_child(body: Callable[[], object]) -> int:
 
 def damaged(first: str, last: str) -> None:
     """Trials `first` ... `last`: spoil files that a dead process left, then use the namespace."""
-    BASE.mkdir(0o700, exist_ok=True)
-    VICTIM.write_bytes(MINE)
-    VICTIM.chmod(0o600)
-    try:
+    with victim.made():
         failed = [
             (trial, status) for trial in range(int(first), int(last)) if (status := _trial(trial))
         ]
-    finally:
-        VICTIM.unlink()
     assert not failed, f"trials and how they ended: {failed}"
 
 
@@ -196,13 +189,13 @@ def _trial(trial: int) -> int:
     names = sorted(path.name for path in (BASE / name).iterdir())
     assert len(names) > 1, names
     way = WAYS[trial % len(WAYS)]
-    victim = names[trial // len(WAYS) % len(names)]
+    spoilt = names[trial // len(WAYS) % len(names)]
     # Names differ by process: a trial that failed is told by its number.
-    print(f"trial {trial}: {way}: {victim.partition('.')[0]}", file=sys.stderr, flush=True)
-    damage(BASE / name / victim, way, random_)
+    print(f"trial {trial}: {way}: {spoilt.partition('.')[0]}", file=sys.stderr, flush=True)
+    damage(BASE / name / spoilt, way, random_)
     order = random_.choice(["annotations first", "verbs first"])
     status = in_child(lambda: probe(order))
-    assert VICTIM.read_bytes() == MINE, f"trial {trial}: written through a link"
+    assert victim.is_untouched(), f"trial {trial}: written through a link"
     for path in (BASE / name).glob("*"):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     if (BASE / name).exists():

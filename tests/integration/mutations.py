@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NoReturn
 
 import forks
+import victim
+from victim import BASE
 
 import pykcov
 from pykcov import inventory
 
 pykcov.Device, pykcov.collect, pykcov.symbolize  # noqa: B018 - imported here, not in each process
 
-BASE = Path(f"/dev/shm/pykcov-{os.geteuid()}")
 HANDLES = (5, 6)
 COMMON = 7
 PATIENCE = 40  # seconds for one step, with many waits for locks in it
@@ -217,10 +218,6 @@ class Process:
 
 # What is done to the files.
 
-# What links lead to. A file made for it: who runs this as root could destroy any other.
-VICTIM = BASE / f"victim-{os.getpid()}"
-MINE = b"mine\n" * 100
-
 
 def _opened(path: Path) -> BinaryIO:
     """Open a file to spoil it; never what a link leads to (OSError ELOOP)."""
@@ -271,7 +268,7 @@ def _replace(path: Path, random_: random.Random) -> None:
     path.unlink()
     kind = random_.randrange(4)
     if kind == 0:
-        path.symlink_to(VICTIM)
+        path.symlink_to(victim.PATH)
     elif kind == 1:
         os.mkfifo(path, 0o600)
     elif kind == 2:
@@ -353,12 +350,12 @@ def one_round(number: int, seed: int, done: dict[str, int]) -> list[str]:
                 if not process.wait():
                     processes.remove(process)
                     wrong.append(f"round {number}: a {process.role} ended with {process.end()}")
-        victim = processes[1] if len(processes) > 1 else None
+        killed = processes[1] if len(processes) > 1 else None
         for process in processes:
-            process.go()  # the victim is killed at work
+            process.go()  # who is killed, is at work
         for process in processes:
             # Who leaves last removes the files; in every other round nobody does.
-            if status := process.end(kill=process is victim or (mutated and number % 2 == 0)):
+            if status := process.end(kill=process is killed or (mutated and number % 2 == 0)):
                 wrong.append(f"round {number}: a {process.role} ended at last with {status}")
 
     half(mutated=True)
@@ -376,16 +373,11 @@ def storm(seed: str, count: str) -> None:
     done: dict[str, int] = {}
     wrong: list[str] = []
     print(f"seed {seed}", file=sys.stderr)
-    BASE.mkdir(0o700, exist_ok=True)
-    VICTIM.write_bytes(MINE)
-    VICTIM.chmod(0o600)
-    try:
+    with victim.made():
         for number in _until(lambda: sum(done.values()) >= int(count)):
             wrong += one_round(number, int(seed), done)
             assert not wrong, f"seed {seed}: {wrong}"
-            assert VICTIM.read_bytes() == MINE, f"seed {seed}: written through a link"
-    finally:
-        VICTIM.unlink()
+            assert victim.is_untouched(), f"seed {seed}: written through a link"
     kinds = {what.split()[1] for what in done}
     for kind in ("registry", "handles", "codemap", "area", "section", "lock"):
         assert f"cut {kind}" in done, f"no {kind} was ever cut: {done}"

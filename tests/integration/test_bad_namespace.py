@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from integration.mounting import needs_mount, private
+
 HOSTILE = Path(__file__).with_name("hostile.py")
 BASE = Path(f"/dev/shm/pykcov-{os.geteuid()}")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -211,27 +213,6 @@ def test_files_that_are_damaged_while_a_process_uses_them_do_not_crash_it(place:
 
 
 # A shared-memory file system of our own
-
-
-def private(options: str, *commands: str) -> tuple[str, ...]:
-    """What comes before a program so that its /dev/shm is a tmpfs of its own."""
-    script = " && ".join([f"mount -t tmpfs -o {options} tmpfs /dev/shm", *commands, 'exec "$@"'])
-    return ("unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh")
-
-
-def _can_mount() -> bool:
-    try:
-        done = subprocess.run(
-            [*private("size=1m"), "true"], capture_output=True, timeout=60, check=False
-        )
-    except OSError:
-        return False
-    return done.returncode == 0
-
-
-needs_mount = pytest.mark.skipif(
-    not _can_mount(), reason="a tmpfs of its own needs root or user namespaces, and unshare"
-)
 
 
 @needs_mount

@@ -11,24 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from integration.mounting import needs_mount, private
+
 MUTATIONS = Path(__file__).with_name("mutations.py")
 
 # Damaged sizes ask for memory: a tmpfs of its own bounds what there is.
-_IN_A_TMPFS = 'mount -t tmpfs -o size=96m tmpfs /dev/shm && exec "$@"'
-PRIVATE = ["unshare", "--mount", "--map-root-user", "sh", "-c", _IN_A_TMPFS, "sh"]
-
-
-def _can_mount() -> bool:
-    try:
-        done = subprocess.run([*PRIVATE, "true"], capture_output=True, timeout=60, check=False)
-    except OSError:
-        return False
-    return done.returncode == 0
-
-
-pytestmark = pytest.mark.skipif(
-    not _can_mount(), reason="a tmpfs of its own needs root or user namespaces, and unshare"
-)
+PRIVATE = private("size=96m")
+pytestmark = needs_mount
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
