@@ -1,4 +1,4 @@
-"""The command ``pykcov``: one module per subcommand, each with ``main(argv) -> exit status``.
+"""The command ``pykcov``: one module per subcommand, each with ``main(argv) -> exit status``, or Stop.
 
 What a user got wrong is one line on standard error (options: below their usage) and exit status 2,
 never a traceback.
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import KcovError
-from .streams import discard_output, say, standard_output
+from .streams import Stop, discard_output, say, standard_output
 
 __all__ = ["main"]
 
@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments[0] if arguments else ""
     try:
         return _run(command, arguments[1:])
+    except Stop as stop:
+        return stop.status
     except KcovError as error:
         say(f"pykcov: {error.strerror or error}")
         return 2

@@ -25,7 +25,7 @@ examples:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Return 0 or 1 as the epilog says, or 2 for wrong usage; KcovError as ``pykcov report``."""
+    """Return 0 or 1 as the epilog says; Stop for wrong usage, KcovError as ``pykcov report``."""
     parser = Parser(
         "pykcov diff",
         description="Print the lines that B executed and A did not, with their text if the sources "
@@ -44,10 +44,7 @@ def main(argv: Sequence[str]) -> int:
     )
     writing.add_output(parser, "standard output, for coverage .coverage")
     writing.add_ignore_errors(parser)
-    try:
-        asked = parser.parse_args(argv)
-    except SystemExit as stop:  # --help is 0, a mistake is 2
-        return int(stop.code or 0)
+    asked = parser.parse_args(argv)
     before, after = Trace.load(asked.a), Trace.load(asked.b)
     options = Options(ignore_errors=asked.ignore_errors)
     _warn_of_versions(before, after)

@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Return 0, 1 if the namespace cannot be used, 2 for wrong usage."""
+    """Return 0, or 1 if the namespace cannot be used; Stop for wrong usage."""
     parser = Parser(
         "pykcov doctor",
         description="Say which probe is in use and why, where the namespace is, which devices are "
@@ -27,10 +27,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--clean", action="store_true", help="remove what processes that are gone have left behind"
     )
-    try:
-        options = parser.parse_args(argv)
-    except SystemExit as stop:  # --help is 0, a mistake is 2
-        return int(stop.code or 0)
+    options = parser.parse_args(argv)
     lines = [
         f"pykcov {__version__}, {platform.python_implementation()} {platform.python_version()}",
         f"  python    {sys.executable}",

@@ -15,7 +15,7 @@ PAGE = "pykcov.html"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Return 0, or 2 for wrong usage; KcovError as ``pykcov report``."""
+    """Return 0; Stop for wrong usage, KcovError as ``pykcov report``."""
     parser = Parser(
         "pykcov html",
         description="Write one page that shows the sources of traces: which lines were executed, "
@@ -26,10 +26,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("file", nargs="*", metavar="FILE", help=f"default: {DEFAULT_OUTPUT}")
     writing.add_output(parser, PAGE)
     writing.add_ignore_errors(parser)
-    try:
-        asked = parser.parse_args(argv)
-    except SystemExit as stop:  # --help is 0, a mistake is 2
-        return int(stop.code or 0)
+    asked = parser.parse_args(argv)
     output = asked.output or PAGE
     traces = writing.collections(asked.file or [DEFAULT_OUTPUT])
     writing.write("html", traces, output, Options(ignore_errors=asked.ignore_errors))

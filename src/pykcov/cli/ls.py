@@ -55,7 +55,7 @@ examples:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Return 0, or 2 for wrong usage; KcovError if the namespace cannot be used."""
+    """Return 0; Stop for wrong usage, KcovError if the namespace cannot be used."""
     parser = Parser(
         "pykcov ls",
         description="Show the live devices of the namespace: owner, handles, open sections, fill, drops.",
@@ -74,10 +74,7 @@ def main(argv: Sequence[str]) -> int:
         metavar="SECONDS",
         help=f"show it again every SECONDS (default: {INTERVAL:g}), until Ctrl-C",
     )
-    try:
-        options = parser.parse_args(argv)
-    except SystemExit as stop:  # --help is 0, a mistake is 2
-        return int(stop.code or 0)
+    options = parser.parse_args(argv)
     view = _sections if options.sections else _devices
     found = listing.read()
     if options.watch is None:

@@ -33,14 +33,11 @@ examples:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Return 0, or 2 for wrong usage; KcovError if a trace cannot be read or a report be written."""
+    """Return 0; Stop for wrong usage, KcovError if a trace cannot be read or a report be written."""
     parser = _parser()
-    try:
-        asked = parser.parse_args(argv)
-        if asked.text and asked.format != "text":
-            parser.error(f"--{asked.text.replace('_', '-')} is for --format text")
-    except SystemExit as stop:  # --help is 0, a mistake is 2
-        return int(stop.code or 0)
+    asked = parser.parse_args(argv)
+    if asked.text and asked.format != "text":
+        parser.error(f"--{asked.text.replace('_', '-')} is for --format text")
     format = (asked.text or "summary") if asked.format == "text" else asked.format
     traces = writing.collections(asked.file or [DEFAULT_OUTPUT])
     options = Options(branch=asked.branch, ignore_errors=asked.ignore_errors)

@@ -72,24 +72,19 @@ class Target(NamedTuple):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``pykcov run``: return the program's exit status, or 2 for wrong usage.
+    """Run ``pykcov run``: return the program's exit status, or 2 for a scope that means nothing.
 
-    KeyboardInterrupt, already shown, if the program was interrupted.
+    Stop for wrong usage; KeyboardInterrupt, already shown, if the program was interrupted.
     """
     parser = _parser()
-    try:
-        options = parser.parse_args(argv)
-        target = _target(parser, options)
-        if options.mode == "cmp" and not options.compiled:
-            parser.error(
-                "--mode cmp needs --compiled: the interpreter has no events for comparisons"
-            )
-        if options.mode != "cmp" and (options.lookups or not options.methods):
-            parser.error("--lookups and --no-methods say what is a comparison: with --mode cmp")
-        if options.mode == "cmp" and options.kernel:
-            parser.error("--kernel records PCs: not with --mode cmp")
-    except SystemExit as stop:  # --help is 0, a mistake is 2
-        return int(stop.code or 0)
+    options = parser.parse_args(argv)
+    target = _target(parser, options)
+    if options.mode == "cmp" and not options.compiled:
+        parser.error("--mode cmp needs --compiled: the interpreter has no events for comparisons")
+    if options.mode != "cmp" and (options.lookups or not options.methods):
+        parser.error("--lookups and --no-methods say what is a comparison: with --mode cmp")
+    if options.mode == "cmp" and options.kernel:
+        parser.error("--kernel records PCs: not with --mode cmp")
     background = None
     if options.kernel:
         from ..linux import background as kernel

@@ -13,11 +13,18 @@ from typing import NoReturn, TextIO
 from .. import wholefile
 from ..errors import KcovError
 
-__all__ = ["Parser", "discard_output", "say", "standard_output"]
+__all__ = ["Parser", "Stop", "discard_output", "say", "standard_output"]
+
+
+class Stop(Exception):
+    """The end of a command that does not begin: all has been said. ``status``: 0 after --help, 2 after a mistake."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of a command, that says all as the command does.
+    """The parser of a command, that says all as the command does, and then raises Stop.
 
     argparse ignores that the help cannot be written, and where standard error is closed writes to standard output.
     """
@@ -28,9 +35,13 @@ class Parser(argparse.ArgumentParser):
             out.write(self.format_help())
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, as argparse does, and end with status 2."""
+        """Say what is wrong, as argparse does."""
         say(f"{self.format_usage()}{self.prog}: error: {message}")
-        raise SystemExit(2)
+        raise Stop(2)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End after --help."""
+        raise Stop(status)
 
 
 def say(text: str, stream: TextIO | None = None) -> None:

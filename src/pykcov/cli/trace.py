@@ -48,15 +48,12 @@ AREA_SIZE = 1 << 21  # words
 
 
 def main(argv: Sequence[str]) -> int:
-    """Return the program's exit status, or 2 for wrong usage; KcovError if it cannot be traced."""
+    """Return the program's exit status; Stop for wrong usage, KcovError if it cannot be traced."""
     parser = _parser()
-    try:
-        options = parser.parse_args(argv)
-        words = options.command[options.command[:1] == ["--"] :]
-        if not words:
-            parser.error("a COMMAND is required")
-    except SystemExit as stop:  # --help is 0, a mistake is 2
-        return int(stop.code or 0)
+    options = parser.parse_args(argv)
+    words = options.command[options.command[:1] == ["--"] :]
+    if not words:
+        parser.error("a COMMAND is required")
     path = shutil.which(words[0])
     if path is None:
         raise KcovError(ENOENT, f"trace: {words[0]}: no such command")
