@@ -46,7 +46,7 @@ def read() -> Inventory:
                 DeviceInfo(
                     number,
                     mode_name(words[Word.MODE]),
-                    words[Word.OWNER_PID] or words[Word.OPENER_PID],
+                    shared.listener(words)[0],
                     shared.is_used(words),
                     words[Word.SIZE],
                     handles.get(session_key(number, words[Word.SEQUENCE]), ()),

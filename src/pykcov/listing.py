@@ -184,9 +184,7 @@ class _Reading:
         mode, size = words[Word.MODE], words[Word.SIZE]
         of_record = abi.RECORD_WORDS[abi.TRACE_CMP if mode == Mode.TRACE_CMP else abi.TRACE_PC]
         capacity = max(size - 1, 0) // of_record * of_record
-        pid, started = words[Word.OWNER_PID], words[Word.OWNER_STARTED]
-        if not pid:
-            pid, started = words[Word.OPENER_PID], words[Word.OPENER_STARTED]
+        pid, started = registry.Registry.listener(words)
         alive = self._space.is_alive(pid, started)
         mine = [section.state for section in sections if section.device == number]
         return LiveDevice(

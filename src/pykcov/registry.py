@@ -20,6 +20,7 @@ from .namespace import this_process, words_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
+    from collections.abc import Sequence
 
     from .namespace import Lock, Namespace
 
@@ -210,7 +211,8 @@ class Registry:
             words[Word.OWNER_PID], words[Word.OWNER_STARTED]
         )
 
-    def listener(self, words: memoryview) -> tuple[int, int]:
+    @staticmethod
+    def listener(words: Sequence[int]) -> tuple[int, int]:
         """Return the process that enabled the device of this slot, as this_process() names it."""
         if words[Word.OWNER_PID]:
             return words[Word.OWNER_PID], words[Word.OWNER_STARTED]
