@@ -377,3 +377,57 @@ def test_xdist_chooses_the_same_tests(project: Path) -> None:
     }
     assert "2 passed" in done.stdout
     assert why(project, "--pykcov-impact=other.py:2").keys() == {"test_other.py::test_stock"}
+
+
+def test_a_script_that_a_test_runs_selects_that_test(project: Path) -> None:
+    """What is in no function was looked for among the modules that this process imports."""
+    write(project, "part.py", "VALUE = 1\n")
+    write(project, "script.py", "import part\n\nprint(part.VALUE)\n")
+    write(
+        project,
+        "test_script.py",
+        """
+        import os
+        import runpy
+        import subprocess
+        import sys
+
+
+        def test_child():
+            command = [sys.executable, "script.py"]
+            assert subprocess.run(command, capture_output=True, check=True).stdout == b"1\\n"
+
+
+        def test_here(capsys):
+            runpy.run_path("script.py")
+            assert capsys.readouterr().out == "1\\n"
+
+
+        def test_hook():
+            assert os.environ["SERVED"] == "1"
+        """,
+    )
+    write(project, "server.py", "print(1)\n")
+    conftest = (project / "conftest.py").read_text()
+    served = 'subprocess.run([sys.executable, "server.py"], capture_output=True, text=True).stdout'
+    (project / "conftest.py").write_text(
+        f"import os, subprocess, sys\n{conftest}\n\n"
+        f"def pytest_configure():\n    os.environ['SERVED'] = {served}.strip()\n"
+    )
+    commit(project)
+    collected(project)
+    scripts = {"test_script.py::test_child", "test_script.py::test_here"}
+    assert set(why(project, "--pykcov-impact=script.py:3")) == scripts
+    assert set(why(project, "--pykcov-impact=part.py:1")) >= {"test_script.py::test_child"}
+    assert "test_script.py::test_hook" in why(project, "--pykcov-impact=server.py:1")
+    edit(project, "script.py", "print(part.VALUE)", "print(part.VALUE + 0)")
+    assert set(why(project)) == scripts
+
+
+def test_a_conftest_that_is_gone_selects_the_tests_that_it_concerned(project: Path) -> None:
+    (project / "sub").mkdir()
+    write(project, "sub/test_sub.py", "def test_sub():\n    pass\n")
+    write(project, "sub/conftest.py", "import os\n\nos.environ['X'] = '1'\n")
+    collected(project)
+    (project / "sub/conftest.py").unlink()
+    assert set(why(project)) == {"sub/test_sub.py::test_sub"}

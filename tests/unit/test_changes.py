@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from pykcov.testing.changes import Hunk, compare, touched
+from pykcov.testing.changes import Hunk, compare, lines_of, touched
 
 SOURCE = textwrap.dedent('''\
     """A shop."""
@@ -178,3 +178,81 @@ def test_compare_gives_the_lines_of_the_new_text() -> None:
 def test_the_line_that_is_told_is_the_one_of_now() -> None:
     now = after(("RATE = 8\n", "RATE = 8\n\n\n"), ("price += 0", "price += 1"))
     assert touched(LINES, now).lines == {17: 19}
+
+
+def test_a_line_that_comes_within_a_statement_is_a_change_of_that() -> None:
+    """Of a call, a list or a text on several lines nothing was touched."""
+    old = ["D = [", "    1,", "]", "def f():", "    return [", "        1,", "    ]"]
+    inside = touched(old, [*old[:6], "        2,", *old[6:]])
+    assert inside.lines == {5: 7} and not inside.module
+    assert touched(old, [*old[:2], "    2,", *old[2:]]).module == 3
+    text = ["def f():", '    return """', "one", '"""']
+    assert set(touched(text, [*text[:3], "", text[3]]).lines) == {2}
+
+
+def test_a_line_of_a_text_is_no_comment_wherever_the_text_is() -> None:
+    old = ["def f(x):", '    if x == """', "# one", '""":', "        return 1", "    return 2"]
+    assert 2 in touched(old, [*old[:2], "# two", *old[3:]]).lines
+    assert 2 in touched(old, [*old[:2], "", *old[2:]]).lines
+    assert touched(["def f(", '    x="""', "# one", '"""', "): pass"], old).module
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("return [1]", "yield 1"),
+        ("print(T)", "T = 1"),
+        ("print(T)", "import T"),
+        ("print(T)", "(T := 1)"),
+        ("print(T)", "def T(): pass"),
+        ("global T", "nonlocal T"),
+    ],
+)
+def test_a_line_that_changes_what_a_function_is_concerns_all_of_it(old: str, new: str) -> None:
+    """Who did not execute the line gets a generator, or a name that is not bound."""
+    source = ["def f(x):", "    if x:", f"        {old}", "    return T"]
+    other = [*source[:2], f"        {new}", source[3]]
+    assert set(touched(source, other).lines) == {2, 3, 4}
+    assert set(touched(other, source).lines) == {2, 3, 4}
+
+
+def test_a_line_that_binds_what_was_bound_concerns_who_executed_it() -> None:
+    source = ["def f(x):", "    if x:", "        x = 1", "    return [y for y in x]"]
+    assert set(touched(source, [*source[:2], "        x = 2", source[3]]).lines) == {3}
+    assert set(touched(source, [*source[:3], "    return [z for z in x]"]).lines) == {4}
+
+
+def test_a_test_that_takes_the_place_of_one_that_was_inherited_is_not_new() -> None:
+    """The node id was known, and the test that now has it was left out."""
+    new = ["    def test_b(self):", "        pass"]
+    for bases, is_new in (
+        ("", True),
+        ("(unittest.TestCase)", True),
+        ("(Base)", False),
+        ("(tests.Base, TestCase)", False),
+        ("(Here)", True),
+    ):
+        here = ["class Here(TestCase):", "    pass"]
+        old = [*here, f"class TestA{bases}:", "    def test_a(self):", "        pass"]
+        assert bool(touched(old, [*old, *new])) is not is_new, bases
+
+
+def test_lines_are_what_python_counts() -> None:
+    """A form feed and its like were the end of a line, and all lines behind it one off."""
+    source = "one\r\n\x0c\ntwo\rthree\x0b\x1c\x85\u2028\n\nfour".encode()
+    assert lines_of(source) == ["one", "\x0c", "two", "three\x0b\x1c\x85\u2028", "", "four"]
+    assert lines_of(b"") == []
+    assert lines_of(b"\xef\xbb\xbfone\n") == ["one"]
+
+
+@pytest.mark.parametrize("cookie", ["# coding: latin-1", "# coding: nonsense", ""])
+def test_letters_in_any_encoding_differ_if_they_do(cookie: str) -> None:
+    one, two = (
+        lines_of(f"{cookie}\nx = '".encode() + byte + b"'\n") for byte in (b"\xe9", b"\xe8")
+    )
+    assert one != two and touched(one, two).module == 2
+
+
+def test_what_is_in_no_function_concerns_who_executed_it_as_a_script() -> None:
+    assert touched(LINES, after(("RATE = 8", "RATE = 9"))).top >= {2, 21, 22}
+    assert not touched(LINES, after(("RATE = 8", "RATE = 9"))).top & {7, 13, 26}

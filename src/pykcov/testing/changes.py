@@ -1,22 +1,25 @@
 """What has changed: from what the user says, and from the sources, to lines of the version that a test has executed.
 
 A statement that is replaced by another one in the same place concerns who executed it. Where statements come or go, or
-move in or out of a block, it concerns who executed anything of the function. What is in no function is executed
-when the module is imported, and concerns whoever imports it.
+move in or out of a block, or a function becomes a generator or gets a name of its own or is that no more, it concerns
+who executed anything of the function. What is in no function is executed when the module is imported, and concerns
+whoever imports it, or executed it otherwise.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import io
 import os
 import re
 import subprocess
+import tokenize
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["ChangeError", "Changes", "Touched", "parse", "touched"]
+__all__ = ["ChangeError", "Changes", "Touched", "lines_of", "parse", "touched"]
 
 _FILE_LINES = re.compile(r"(?P<file>.+):(?P<lines>\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)", re.DOTALL)
 
@@ -85,13 +88,13 @@ def _from_git(text: str, directory: str, found: Changes) -> None:
     try:
         if not text or text.startswith("-"):
             raise ChangeError("not a revision")
-        top = _git(directory, "rev-parse", "--show-toplevel").strip("\n")
+        top = os.fsdecode(_git(directory, "rev-parse", "--show-toplevel")).strip("\n")
         raw = _git(directory, "diff", "--raw", "-z", "--no-abbrev", "--no-renames", text, "--")
     except ChangeError as error:
         raise ChangeError(
             f"{text!r} is neither a file, nor FILE:LINES, nor a range that git knows ({error})"
         ) from None
-    words = raw.split("\0")
+    words = os.fsdecode(raw).split("\0")
     for about, name in zip(words[::2], words[1::2], strict=False):
         path = os.path.realpath(os.path.join(top, name))
         if not name.endswith(".py") or not os.path.isfile(path):
@@ -99,8 +102,8 @@ def _from_git(text: str, directory: str, found: Changes) -> None:
             continue
         old, new = about.split()[2:4]
         now = _read(path)
-        then = now if not int(new, 16) else _git(directory, "cat-file", "blob", new).splitlines()
-        before = _git(directory, "cat-file", "blob", old).splitlines() if int(old, 16) else []
+        then = now if not int(new, 16) else lines_of(_git(directory, "cat-file", "blob", new))
+        before = lines_of(_git(directory, "cat-file", "blob", old)) if int(old, 16) else []
         hunks = compare(before, then)
         if now != then:
             hunks = carry(hunks, then, now, changed=True)
@@ -108,7 +111,7 @@ def _from_git(text: str, directory: str, found: Changes) -> None:
             found.hunks.setdefault(path, []).extend(hunks)
 
 
-def _git(directory: str, *arguments: str) -> str:
+def _git(directory: str, *arguments: str) -> bytes:
     try:
         done = subprocess.run(
             ["git", "-c", "core.quotePath=false", *arguments],
@@ -121,12 +124,28 @@ def _git(directory: str, *arguments: str) -> str:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().partition("\n")[0]
         raise ChangeError(said.removeprefix("fatal: "))
-    return done.stdout.decode(errors="surrogateescape")
+    return done.stdout
 
 
 def _read(path: str) -> list[str]:
     with open(path, "rb") as file:
-        return file.read().decode(errors="replace").splitlines()
+        return lines_of(file.read())
+
+
+_NEWLINE = re.compile(
+    "\r\n|\r|\n"
+)  # str.splitlines() knows more of them than Python's sources have
+
+
+def lines_of(source: bytes) -> list[str]:
+    """Return the lines of a source file as Python counts them."""
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
+        text = source.decode(encoding)
+    except (SyntaxError, UnicodeDecodeError):
+        text = source.decode(errors="surrogateescape")  # what differs has to stay different
+    lines = _NEWLINE.split(text)
+    return lines if lines[-1] else lines[:-1]
 
 
 # -- two versions of a file
@@ -175,11 +194,12 @@ class Touched:
     """What of one version of a file a change touches.
 
     ``lines``: whoever executed one of these, with the line as it is now. ``module``: 0, or a line now that is
-    executed when the module is imported.
+    executed when the module is imported; then whoever executed one of ``top``, as a script say.
     """
 
     lines: dict[int, int] = field(default_factory=dict)
     module: int = 0
+    top: frozenset[int] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.lines or self.module)
@@ -210,15 +230,35 @@ def touched(version: Sequence[str], now: Sequence[str], said: Iterable[Hunk] = (
             continue
         in_place = before.shape(v1, v2) == after.shape(n1, n2)
         before.touch(found, Hunk(v1 + 1, v2, in_place), n1 - v1)
-        for number in range(n1 + 1, n2 + 1) if not in_place else ():
-            if number in after.code:
+        for number in range(n1 + 1, n2 + 1):
+            if number not in after.code:
+                continue
+            if not in_place:
                 _touch_new(found, number, after, same, before)
+                continue
+            _touch_other_kinds(found, number, after, same, before)
+            begin = same.get(after.begin(number), 0)
+            if begin:  # it is in a statement that was there, and has become longer
+                before.touch(found, Hunk(begin, begin, True), number - begin)
     for hunk in carry(said, now, version, changed=False):
         if hunk.last < hunk.first:
             before.touch_gap(found, hunk.first)
         else:
             before.touch(found, hunk, 0)
+    found.top = before.top()
     return found
+
+
+def _touch_other_kinds(
+    found: Touched, number: int, after: _Source, same: dict[int, int], before: _Source
+) -> None:
+    """A line is another one: all of a function is, if that makes it a generator, or a name its own, or no more."""
+    function = after.functions.get(number)
+    while function is not None:
+        was = before.defined.get(same.get(function.lineno, 0))
+        if was is not None and _kind(was) != _kind(function):
+            found.add(_body(was), number)
+        function = after.outer[function]
 
 
 def _touch_new(
@@ -229,7 +269,7 @@ def _touch_new(
     A test that is new concerns no other.
     """
     header = after.headers.get(number)
-    if header is not None and header.lineno not in same and _is_new_test(header, before):
+    if header is not None and header.lineno not in same and _is_new_test(header, after, before):
         return
     function = after.functions.get(number)
     while function is not None:
@@ -237,19 +277,60 @@ def _touch_new(
         if was is not None:
             found.add(_body(was), number)
             return
-        if _is_new_test(function, before):
+        if _is_new_test(function, after, before):
             return
         function = after.outer[function]
     found.add_module(number)
 
 
-def _is_new_test(function: _Function, before: _Source) -> bool:
-    """Tell whether a function is a test that takes nobody's place."""
+def _is_new_test(function: _Function, after: _Source, before: _Source) -> bool:
+    """Tell whether a function is a test that takes nobody's place, as one that was inherited."""
     return (
         function.name.startswith("test")
         and all(ast.unparse(d).startswith("pytest.mark.") for d in function.decorator_list)
         and function.name not in {known.name for known in before.outer}
+        and after.outer[function] is None
+        and after.inherits_no_tests(after.owners.get(function))
     )
+
+
+def _kind(function: _Function) -> tuple[bool, set[str], set[str]]:
+    """Return whether a function is a generator, which names it binds, and which of them are not its own."""
+    is_generator, bound, others = False, set(), set()
+    waiting: list[ast.AST] = [*function.body]
+    while waiting:
+        node = waiting.pop()
+        match node:
+            case ast.Yield() | ast.YieldFrom():
+                is_generator = True
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                bound.add(name)
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
+                bound.add(name)
+                continue
+            case ast.Lambda():
+                continue
+            case ast.comprehension():
+                waiting += [node.iter, *node.ifs]
+                continue
+            case ast.alias():
+                bound.add(node.asname or node.name.partition(".")[0])
+            case (
+                ast.ExceptHandler(name=str(name))
+                | ast.MatchAs(name=str(name))
+                | ast.MatchStar(name=str(name))
+            ):
+                bound.add(name)
+            case ast.MatchMapping(rest=str(name)):
+                bound.add(name)
+            case ast.Global() | ast.Nonlocal():
+                others.update(node.names)
+        waiting += ast.iter_child_nodes(node)
+    return is_generator, bound, others
 
 
 class _Source:
@@ -263,6 +344,9 @@ class _Source:
         self.defined: dict[int, _Function] = {}  # by the line of their ``def``
         self.headers: dict[int, _Function] = {}  # by the lines before their body
         self.outer: dict[_Function, _Function | None] = {}
+        self.owners: dict[_Function, ast.ClassDef] = {}  # of methods
+        self._classes: dict[str, ast.ClassDef] = {}
+        self._texts: set[int] = set()  # lines of those texts that have several
         self._silent: set[int] = set()  # of statements that do not show when they are executed
         self._leaves: dict[
             int, int
@@ -276,8 +360,29 @@ class _Source:
         self.code = {
             number
             for number, line in enumerate(lines, 1)
-            if number in self._leaves or (line.strip() and not line.lstrip().startswith("#"))
+            if number in self._leaves
+            or number in self._texts
+            or (line.strip() and not line.lstrip().startswith("#"))
         }
+
+    def begin(self, number: int) -> int:
+        """Return the line on which the statement of a line begins, 0 for none."""
+        return self._starts.get(number, 0)
+
+    def top(self) -> frozenset[int]:
+        """Return the lines that are in no function."""
+        return frozenset(n for n in self.code if self.functions.get(n) is None)
+
+    def inherits_no_tests(self, owner: ast.ClassDef | None) -> bool:
+        """Tell whether a class has no bases that may have tests, but for those in this file."""
+        for base in owner.bases if owner is not None else ():
+            known = self._classes.get(base.id) if isinstance(base, ast.Name) else None
+            if known is None:
+                if not ast.unparse(base).endswith(("TestCase", "object")):
+                    return False
+            elif known is owner or not self.inherits_no_tests(known):
+                return False
+        return True
 
     def _walk(self, node: ast.AST, function: _Function | None) -> None:
         for child in ast.iter_child_nodes(node):
@@ -292,7 +397,15 @@ class _Source:
                     self._leaves.update(dict.fromkeys(span, first))
                 if _is_silent(child):
                     self._silent.update(span)
+            if isinstance(child, ast.Constant | ast.JoinedStr):
+                last = child.end_lineno or child.lineno
+                if last > child.lineno:
+                    self._texts.update(range(child.lineno, last + 1))
+            if isinstance(child, ast.ClassDef):
+                self._classes[child.name] = child
             if isinstance(child, _Function):
+                if isinstance(node, ast.ClassDef):
+                    self.owners[child] = node
                 inner = self.defined[child.lineno] = child
                 self.outer[child] = function
                 self.headers.update(dict.fromkeys(range(first, child.body[0].lineno), child))

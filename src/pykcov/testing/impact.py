@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from .changes import Changes, Touched, touched
+from .changes import Changes, Touched, lines_of, touched
 from .store import Kept, KeptTest, is_below, python
 
 __all__ = ["Impact"]
@@ -39,15 +39,23 @@ class Impact:
             found = self._compare(path, text)
             if found:
                 self._files[number] = _File(path, found)
+        self._recorded = set(self._paths.values())
+        self._gone = [
+            path
+            for path in self._recorded
+            if os.path.basename(path) == "conftest.py" and not os.path.exists(path)
+        ]
         # Of each test: why it has to run.
         self._why: dict[str, str] = {}
+        # Of a run, what an import or no test in particular has executed: not all of it is a module's.
+        self._nobodys: set[tuple[int, int]] = set()
         self._by_import: dict[int, list[tuple[int, str]]] = {}
         for number, file in self._files.items():
             self._spread(number, file)
 
     def unknown(self) -> list[str]:
         """Return the files that are said to have changed, and of which nothing was recorded."""
-        return sorted(self._changes.files() - set(self._paths.values()))
+        return sorted(self._changes.files() - self._recorded)
 
     def why(self, nodeid: str, path: str, configuration: Iterable[str]) -> str:
         """Return why a test, in a file, has to run; '' if nothing that has changed concerns it.
@@ -64,13 +72,13 @@ class Impact:
         reason = self._why.get(nodeid)
         if reason:
             return reason
-        recorded = set(self._paths.values())
-        for file in set(configuration) - recorded:
+        for file in set(configuration) - self._recorded:
             if file in self._changes.files() or os.path.basename(file) == "conftest.py":
                 return f"{self._name(file)} changed"
         if known.outcome == "skipped" and self._has_changed(path):
             return f"{self._name(path)} changed, and it was skipped"
-        begin = {*configuration, path, *self._executed_by(nodeid, known)}
+        gone = [file for file in self._gone if is_below(path, os.path.dirname(file))]
+        begin = {*configuration, *gone, path, *self._executed_by(nodeid, known)}
         return self._why_imported(begin, known.run)
 
     # -- what has changed
@@ -92,7 +100,7 @@ class Impact:
         said = self._changes.hunks.get(path, ())
         if now == text and not said:
             return Touched()
-        return touched(_lines(text), _lines(now), said)
+        return touched(lines_of(text), lines_of(now), said)
 
     def _has_changed(self, path: str) -> bool:
         return any(file.path == path for file in self._files.values())
@@ -103,6 +111,8 @@ class Impact:
         is_recorded = False
         for run, context, lines in self._kept.executed(number):
             is_recorded = True
+            if context.kind not in ("test", "fixture"):
+                self._nobodys.add((run, number))
             hit = _first(file.touched, lines)
             if not hit:
                 continue
@@ -135,7 +145,10 @@ class Impact:
         imports = self._imports(run)
         reached = imports.reach(begin)
         for number, reason in changed:
-            if number in imports.files and self._paths[number] in reached:
+            if number in imports.files:
+                if self._paths[number] in reached:
+                    return reason
+            elif (run, number) in self._nobodys:  # of a child process that a hook has started, say
                 return reason
         return ""
 
@@ -170,11 +183,9 @@ def _first(found: Touched, lines: set[int]) -> int:
     if found.lines is _EVERY:
         return min(lines)
     hits = lines.intersection(found.lines)
-    return found.lines[min(hits)] if hits else 0
-
-
-def _lines(text: bytes) -> list[str]:
-    return text.decode(errors="replace").splitlines()
+    if hits:
+        return found.lines[min(hits)]
+    return found.module if lines & found.top else 0
 
 
 _IMPORT_BY_NAME = ("import_module", "__import__", "importorskip")
