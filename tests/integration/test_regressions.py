@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import gc
 import os
@@ -397,3 +398,151 @@ def test_a_section_that_another_thread_ends_while_it_moves_on_takes_no_other_one
             PYKCOV_NAMESPACE=os.environ["PYKCOV_NAMESPACE"],
         )
     assert "mine" in steps(collection.trace)
+
+
+PROGRAM = """
+    import concurrent.futures as futures
+    import multiprocessing.pool
+    import queue
+    import threading
+
+    import pykcov
+
+    go, called = threading.Event(), threading.Semaphore(0)
+
+
+    def job():
+        go.wait()
+
+
+    def fails():
+        go.wait()
+        raise ValueError
+
+
+    def initialize():
+        pass
+
+
+    def mine(_):
+        called.release()
+
+
+    def foreign(_):
+        pass
+
+
+    def collect(work, *arguments):
+        go.clear()
+        with pykcov.collect(include=[__file__]) as collection:
+            work(*arguments)
+        found = {name for names in collection.trace.functions().values() for name in names}
+        print(*sorted(name for name in found - {work.__name__} if "<" not in name))
+
+
+    def executor(others):
+        with futures.ThreadPoolExecutor(1, initializer=initialize) as pool:
+            future = pool.submit(job)
+            future.add_done_callback(mine)
+            others.put(future)
+            others.join()
+            go.set()
+            called.acquire()
+
+
+    def pool(ask):
+        result = ask()
+        go.set()
+        result.wait()
+        called.acquire()
+
+
+    def processes(context):
+        with futures.ProcessPoolExecutor(1, context, initialize) as pool:
+            pool.submit(int).result()
+
+
+    def more_processes(context):
+        with context.Pool(1, initialize) as pool:
+            pool.apply(int)
+
+
+    def add_foreign(others):
+        while True:
+            others.get().add_done_callback(foreign)
+            others.task_done()
+
+
+    if __name__ == "__main__":
+        others = queue.Queue()
+        threading.Thread(target=add_foreign, args=[others], daemon=True).start()
+        collect(executor, others)
+        threads = multiprocessing.pool.ThreadPool(1)
+        collect(pool, lambda: threads.apply_async(job, (), {}, mine, foreign))
+        collect(pool, lambda: threads.apply_async(fails, callback=foreign, error_callback=mine))
+        collect(pool, lambda: threads.starmap_async(job, [()], None, mine))
+        for method in ("fork", "spawn"):
+            context = multiprocessing.get_context(method)
+            collect(processes, context)
+            collect(more_processes, context)
+"""
+
+
+def test_callbacks_and_initializers_are_for_who_gave_them(tmp_path: Path) -> None:
+    """Who added a callback had its lines only if the job was done already; a pool's initializer was nobody's."""
+    write(tmp_path, "program.py", PROGRAM)
+    done = run([sys.executable, "program.py"], tmp_path)
+    assert not done.stderr
+    assert done.stdout.splitlines() == [
+        "initialize job mine", "job mine", "fails mine", "job mine",
+        *["initialize"] * 4,
+    ]  # fmt: skip
+
+
+def test_a_task_that_another_thread_has_asked_for_is_collected() -> None:
+    """On 3.11 the loop's thread was traced for the callback that made the task, and no more when that ran."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def outer() -> int:
+        return await asyncio.create_task(inner())
+
+    async def inner() -> int:
+        await asyncio.sleep(0)
+        return mine()
+
+    go = threading.Event()
+    loop.call_soon_threadsafe(go.wait)
+    with pykcov.collect(include=[__file__]) as collection:
+        future = asyncio.run_coroutine_threadsafe(outer(), loop)
+        go.set()  # nobody but the loop has the callback's context by now
+        future.result()
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    assert {"mine"} < steps(collection.trace)
+    assert collection.trace.dropped == 0
+
+
+def test_a_child_with_an_environment_in_the_last_place_inherits(tmp_path: Path) -> None:
+    """Popen() with all its parameters by position gave the child an environment without the handle."""
+    write(tmp_path, "child.py", "print(__file__)\n")
+    command = [sys.executable, str(tmp_path / "child.py")]
+    with pykcov.collect(include=["child.py"]) as collection:
+        positional = (
+            -1,
+            None,
+            None,
+            subprocess.PIPE,
+            None,
+            None,
+            True,
+            False,
+            None,
+            {**os.environ},
+        )
+        with subprocess.Popen(command, *positional) as child:
+            child.communicate()
+    assert list(collection.trace.lines().values()) == [{1}]

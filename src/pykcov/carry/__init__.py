@@ -21,6 +21,7 @@ __all__ = ["add", "install"]
 
 _CARRIERS = {
     "threading": ("carry.threads", "install"),
+    "concurrent.futures._base": ("carry.threads", "install_future"),
     "concurrent.futures.thread": ("carry.threads", "install_executor"),
     "concurrent.futures.process": ("carry.threads", "install_executor"),
     "multiprocessing.process": ("carry.processes", "install_process"),

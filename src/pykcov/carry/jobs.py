@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ..remote import Section
     from .waiting import Parts
 
-__all__ = ["Begin", "carry", "inherit_nothing", "parts", "working_for", "wrap"]
+__all__ = [
+    "Begin", "carry", "carry_given", "carry_initializer", "inherit_nothing", "parts", "working_for", "wrap",
+]  # fmt: skip
 
 
 def parts(found: _recorder.Inherited | None) -> Parts:
@@ -26,6 +28,22 @@ def parts(found: _recorder.Inherited | None) -> Parts:
 def carry(found: _recorder.Inherited, function: Callable[..., Any]) -> Callable[..., Any]:
     """Return ``function`` as a job that is a section of each common handle in force, here or in another process."""
     return _recorder.Around(_Enter(found), function, _leave)
+
+
+def carry_given(found: _recorder.Inherited, function: Any) -> Any:
+    """Return a callback that may be None as a job; who gets it says what is wrong with anything else."""
+    return carry(found, function) if callable(function) else function
+
+
+def carry_initializer(
+    found: _recorder.Inherited, place: int, args: tuple[Any, ...], kw: dict[str, Any]
+) -> tuple[Any, ...]:
+    """Make the initializer among a pool's arguments a job of who makes the pool: its workers inherit nothing."""
+    if "initializer" in kw:
+        kw["initializer"] = carry_given(found, kw["initializer"])
+    elif len(args) > place:
+        return (*args[:place], carry_given(found, args[place]), *args[place + 1 :])
+    return args
 
 
 class Begin:

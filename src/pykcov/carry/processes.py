@@ -10,7 +10,7 @@ import os
 
 from .. import _recorder, namespace, task
 from ..remote import find_session
-from .jobs import Begin, carry, inherit_nothing, parts, wrap
+from .jobs import Begin, carry, carry_given, carry_initializer, inherit_nothing, parts, wrap
 from .waiting import text_of
 
 TYPE_CHECKING = False
@@ -51,8 +51,14 @@ def install_pool(module: ModuleType) -> None:
 def _serve(
     found: _recorder.Inherited, original: Callable[..., None], *args: Any, **kw: Any
 ) -> None:
+    args = carry_initializer(found, _INITIALIZER, args, kw)
     with inherit_nothing():
         original(*args, **kw)
+
+
+_INITIALIZER = 2  # its place among the parameters of Pool()
+# Where the two callbacks are among the parameters behind `func`.
+_CALLBACKS = {"apply_async": 2, "_map_async": 3}
 
 
 def _give(
@@ -63,8 +69,14 @@ def _give(
     *args: Any,
     **kw: Any,
 ) -> Any:
+    first = _CALLBACKS.get(original.__name__, len(args))
+    callbacks = [carry_given(found, given) for given in args[first : first + 2]]
+    for name in {"callback", "error_callback"} & kw.keys():
+        kw[name] = carry_given(found, kw[name])
     with inherit_nothing():
-        return original(pool, carry(found, func), *args, **kw)
+        return original(
+            pool, carry(found, func), *args[:first], *callbacks, *args[first + 2 :], **kw
+        )
 
 
 def install_subprocess(module: ModuleType) -> None:
@@ -77,6 +89,9 @@ def _popen(
 ) -> None:
     if len(args) <= _BEFORE_ENV:
         kw["env"] = _environment(found, kw.get("env"))
+    else:
+        env = _environment(found, args[_BEFORE_ENV])
+        args = (*args[:_BEFORE_ENV], env, *args[_BEFORE_ENV + 1 :])
     original(popen, *args, **kw)
 
 
