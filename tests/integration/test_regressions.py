@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -546,3 +547,22 @@ def test_a_child_with_an_environment_in_the_last_place_inherits(tmp_path: Path) 
         with subprocess.Popen(command, *positional) as child:
             child.communicate()
     assert list(collection.trace.lines().values()) == [{1}]
+
+
+def test_a_block_that_ends_before_one_that_began_in_it_leaves_that_ones_handle() -> None:
+    """What the inner one caused from then on was nobody's."""
+    outer, inner = pykcov.collect(include=[__file__]), pykcov.collect(include=[__file__])
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(outer)
+        with inner:
+            stack.close()
+            thread = threading.Thread(target=mine)
+            thread.start()
+            thread.join()
+        after = pykcov.common_handle()
+        thread = threading.Thread(target=foreign)
+        thread.start()
+        thread.join()
+    assert "mine" in steps(inner.trace) and "foreign" not in steps(inner.trace)
+    assert not {"mine", "foreign"} & steps(outer.trace)
+    assert after == 0
