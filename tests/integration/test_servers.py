@@ -230,9 +230,6 @@ def test_asgi_an_exception_of_the_application_passes_and_ends_the_section(
     assert found(c.trace) == {"one"}
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="3.11 traces a thread while something collects in it"
-)
 def test_asgi_what_a_request_leaves_behind_works_for_it(server: Elsewhere) -> None:
     async def app(scope, receive, send):
         scope["state"].append(asyncio.create_task(later()))
@@ -310,6 +307,23 @@ def test_wsgi_a_list_or_a_file_is_given_to_the_server_as_it_is(server: Elsewhere
         assert server.run(lambda: answer(headers, lambda e, s: body)) is body
         assert server.run(lambda: answer(headers, lambda e, s: file, environ)) is file
         assert server.run(lambda: answer({}, lambda e, s: file)) is file
+
+
+def test_wsgi_an_answer_that_knows_its_length_has_it_still(server: Elsewhere) -> None:
+    """wsgiref and others send the Content-Length of an answer that has one piece."""
+
+    class Body:
+        def __iter__(self):
+            yield b"1"
+
+        def __len__(self):
+            return one()
+
+    with pykcov.collect(include=[__file__]) as c:
+        headers = header()
+        assert server.run(lambda: len(answer(headers, lambda e, s: Body()))) == 1
+        assert server.run(lambda: not hasattr(answer(headers, lambda e, s: iter(())), "__len__"))
+    assert found(c.trace) == {"one"}
 
 
 def test_wsgi_an_exception_passes_and_ends_the_section(server: Elsewhere) -> None:

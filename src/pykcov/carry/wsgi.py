@@ -40,7 +40,8 @@ class Middleware:
             isinstance(file_wrapper, type) and isinstance(answer, file_wrapper)
         ):
             return answer
-        return _Answer(answer, found)
+        kind = _SizedAnswer if hasattr(type(answer), "__len__") else _Answer
+        return kind(answer, found)
 
 
 class _Answer:
@@ -65,3 +66,11 @@ class _Answer:
         if close is not None:
             with working_for(self._found):
                 close()
+
+
+class _SizedAnswer(_Answer):
+    """One whose length servers may ask for: of one piece they make a Content-Length."""
+
+    def __len__(self) -> int:
+        with working_for(self._found):
+            return len(self._answer)  # type: ignore[arg-type]
