@@ -566,3 +566,43 @@ def test_a_block_that_ends_before_one_that_began_in_it_leaves_that_ones_handle()
     assert "mine" in steps(inner.trace) and "foreign" not in steps(inner.trace)
     assert not {"mine", "foreign"} & steps(outer.trace)
     assert after == 0
+
+
+def test_a_runner_that_was_there_before_works_for_who_calls_it() -> None:
+    """Its tasks have the context of its own beginning, which had inherited nothing."""
+
+    async def work() -> int:
+        await asyncio.sleep(0)
+        state.set(state.get() + 1)
+        return mine()
+
+    async def other() -> int:
+        return foreign()
+
+    state = contextvars.ContextVar("state", default=0)
+    with asyncio.Runner() as runner:
+        runner.run(work())
+        with pykcov.collect(include=[__file__]) as collection:
+            runner.run(work())
+        runner.run(other())
+        assert runner.get_loop() and runner._context[state] == 2  # type: ignore[attr-defined]
+    assert "mine" in steps(collection.trace) and "foreign" not in steps(collection.trace)
+
+
+def test_a_thread_whose_attributes_are_its_own_affair_starts_all_the_same() -> None:
+    """Thread.run and Process.run were set as attributes, and one that was there was lost."""
+
+    class Strict(threading.Thread):
+        def __setattr__(self, name: str, value: object) -> None:
+            assert name != "run"
+            super().__setattr__(name, value)
+
+    with pykcov.collect(include=[__file__]) as collection:
+        for thread in (Strict(target=mine), threading.Thread()):
+            if type(thread) is threading.Thread:
+                thread.run = mine  # type: ignore[assignment,method-assign]
+            thread.start()
+            thread.join()
+            assert thread.__dict__.get("run", mine) is mine
+    entries = [pykcov.symbolize(pc) for pc in collection.trace]
+    assert [e.function for e in entries if e.kind == "entry"].count("mine") == 2

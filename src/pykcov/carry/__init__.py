@@ -28,6 +28,7 @@ _CARRIERS = {
     "multiprocessing.pool": ("carry.processes", "install_pool"),
     "subprocess": ("carry.processes", "install_subprocess"),
     "asyncio.base_events": ("carry.aio", "install"),
+    "asyncio.runners": ("carry.aio", "install_runner"),
 }
 _installed = False
 

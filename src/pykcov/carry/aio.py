@@ -1,8 +1,9 @@
-"""asyncio: a task inherits by its context, which asyncio copies; only 3.11 needs help.
+"""asyncio: a task inherits by its context, which asyncio copies; a Runner and 3.11 need help.
 
-There a thread is traced from when something begins to collect in it, and a callback that comes from another
-thread (call_soon_threadsafe, run_coroutine_threadsafe) may be the first that does. Nothing does any more when that
-callback is over, so a task that it makes has to be known before it runs.
+A Runner has one context, copied when it began, for all that it runs. On 3.11 a thread is traced from when something
+begins to collect in it, and a callback that comes from another thread (call_soon_threadsafe, run_coroutine_threadsafe)
+may be the first that does. Nothing does any more when that callback is over, so a task that it makes has to be known
+before it runs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["install"]
+__all__ = ["install", "install_runner"]
 
 
 def install(base_events: ModuleType) -> None:
@@ -55,3 +56,22 @@ def install(base_events: ModuleType) -> None:
         return original(loop, callback, *args, context=context)
 
     setattr(base_events.BaseEventLoop, original.__name__, call_soon_threadsafe)
+
+
+def install_runner(runners: ModuleType) -> None:
+    """Let what a ``Runner`` runs be for who calls ``run()``."""
+    original = runners.Runner.run
+
+    @functools.wraps(original)
+    def run(runner: Any, coro: Any, *, context: Context | None = None) -> Any:
+        found = task.inherited()
+        own = getattr(runner, "_context", None)
+        # Without one of its own it copies the caller's now; a given one is the caller's choice.
+        if found is None or own is None or context is not None:
+            return original(runner, coro, context=context)
+        from .jobs import in_context  # not before: with it a program that waits joins
+
+        with in_context(own, found):
+            return original(runner, coro)
+
+    setattr(runners.Runner, original.__name__, run)

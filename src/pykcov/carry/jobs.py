@@ -10,13 +10,15 @@ from .waiting import restore
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextvars import Context
     from typing import Any
 
     from ..remote import Section
     from .waiting import Parts
 
 __all__ = [
-    "Begin", "carry", "carry_given", "carry_initializer", "inherit_nothing", "parts", "working_for", "wrap",
+    "Begin", "carry", "carry_given", "carry_initializer", "in_context", "inherit_nothing", "parts", "put_run",
+    "working_for", "wrap",
 ]  # fmt: skip
 
 
@@ -46,6 +48,24 @@ def carry_initializer(
     return args
 
 
+def put_run(owner: Any, run: Callable[..., Any]) -> Callable[[], None]:
+    """Replace the ``run`` of one thread or process; return what puts back what was there.
+
+    Not by setattr(): that may be the program's.
+    """
+    attributes = owner.__dict__
+    before = attributes.get("run", attributes)
+    attributes["run"] = run
+
+    def put_back() -> None:
+        if before is attributes:
+            attributes.pop("run", None)
+        else:
+            attributes["run"] = before
+
+    return put_back
+
+
 class Begin:
     """Makes the thread or process that calls it inherit."""
 
@@ -71,6 +91,26 @@ def _leave(begun: tuple[task.Token, Sequence[Section]]) -> None:
     token, sections = begun
     leave_all(sections)
     task.reset(token)
+
+
+class in_context:
+    """Lets what is executed in a context while a block lasts be for ``found``."""
+
+    def __init__(self, context: Context, found: _recorder.Inherited) -> None:
+        self._context = context
+        self._enter = _Enter(found)
+
+    def __enter__(self) -> None:
+        self._begun: tuple[task.Token, Sequence[Section]] | None = None
+        with task.quiet:
+            try:
+                self._begun = self._context.run(self._enter)
+            except RuntimeError:  # it is entered already
+                pass
+
+    def __exit__(self, *error: object) -> None:
+        if self._begun is not None:
+            self._context.run(_leave, self._begun)
 
 
 class working_for:

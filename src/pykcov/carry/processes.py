@@ -10,7 +10,16 @@ import os
 
 from .. import _recorder, namespace, task
 from ..remote import find_session
-from .jobs import Begin, carry, carry_given, carry_initializer, inherit_nothing, parts, wrap
+from .jobs import (
+    Begin,
+    carry,
+    carry_given,
+    carry_initializer,
+    inherit_nothing,
+    parts,
+    put_run,
+    wrap,
+)
 from .waiting import text_of
 
 TYPE_CHECKING = False
@@ -31,14 +40,13 @@ def install_process(module: ModuleType) -> None:
 
 
 def _start(found: _recorder.Inherited, original: Callable[..., None], process: Any) -> None:
-    process.run = _recorder.Around(
-        Begin(found), process.run, None
-    )  # found in the child, pickled or forked
+    # Found in the child, pickled or forked.
+    put_back = put_run(process, _recorder.Around(Begin(found), process.run, None))
     namespace.be_seen()
     try:
         original(process)
     finally:
-        process.__dict__.pop("run", None)
+        put_back()
 
 
 def install_pool(module: ModuleType) -> None:

@@ -7,7 +7,7 @@ travels with each job, with its callbacks and with the pool's initializer, and t
 from __future__ import annotations
 
 from .. import _recorder
-from .jobs import Begin, carry, carry_given, carry_initializer, inherit_nothing, wrap
+from .jobs import Begin, carry, carry_given, carry_initializer, inherit_nothing, put_run, wrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ def _start(found: _recorder.Inherited, original: Callable[..., None], thread: An
     begin = Begin(found)
 
     def first() -> None:
-        thread.__dict__.pop("run", None)
+        put_back()
         begin()
 
-    thread.run = _recorder.Around(first, thread.run, None)
+    put_back = put_run(thread, _recorder.Around(first, thread.run, None))
     try:
         original(thread)
     except BaseException:
-        thread.__dict__.pop("run", None)
+        put_back()
         raise
 
 
