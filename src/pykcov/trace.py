@@ -320,6 +320,13 @@ class Trace:
     def __hash__(self) -> int:
         return hash((len(self._pcs), frozenset(self._counts)))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        places, sources = dict(self._places), dict(self._sources)
+        comparisons = self._comparisons.words, self._comparisons.operands
+        return _unpickled, (
+            self._pcs, places, self._sections, self._dropped, self._probe, sources, comparisons,
+        )  # fmt: skip
+
     def __len__(self) -> int:
         return len(self._pcs)
 
@@ -393,4 +400,24 @@ def _together(
         dropped=dropped,
         probe=", ".join(probes),
         sources=sources,
+    )
+
+
+def _unpickled(
+    pcs: array[int],
+    places: dict[int, Place],
+    sections: tuple[SectionRecord, ...],
+    dropped: int,
+    probe: str,
+    sources: dict[str, tuple[str, ...]],
+    comparisons: tuple[array[int], bytes],
+) -> Trace:
+    return Trace(
+        pcs,
+        places=places,
+        sections=sections,
+        dropped=dropped,
+        probe=probe,
+        sources=sources,
+        comparisons=Comparisons(*comparisons),
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import tracemalloc
 from array import array
 from collections import Counter
@@ -247,3 +249,14 @@ def test_what_is_not_an_integer_is_a_type_error(pc: Any) -> None:
 def test_a_location_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         symbolize(1).line = 3  # type: ignore[misc]
+
+
+def test_a_trace_can_be_copied_and_sent_to_another_process() -> None:
+    """A worker of a pool could not return one: its places are a read-only mapping."""
+    with pykcov.collect(include=[__file__]) as c:
+        len([1])
+    for trace in (SMALL, c.trace, Trace(places={})):
+        for made in (pickle.loads(pickle.dumps(trace)), copy.deepcopy(trace)):
+            assert made == trace
+            for name in ("places", "sections", "dropped", "probe", "sources", "counts"):
+                assert getattr(made, name) == getattr(trace, name)
