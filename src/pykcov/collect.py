@@ -81,7 +81,6 @@ class collect:
         self._device: device.Device | None = None
         self._section: Section | None = None
         self._token: task.Token | None = None
-        self._inherited: _recorder.Inherited | None = None
         self._trace: Trace | None = None
         self._records: list[tuple[bytes, int]] = []  # read_records() reads them
         self._behind: list[SectionRecord] = []  # of what comes behind all others
@@ -134,7 +133,6 @@ class collect:
         self._device = opened
         self._pid = os.getpid()
         self._token = opened._pass_on(follow=True)
-        self._inherited = _recorder.inherited_var.get()
         self._section = enter(self.handle, opened._key(), implicit=True)
 
     @quietly
@@ -152,8 +150,9 @@ class collect:
             self._section.leave()
         if self._token is not None:
             token, self._token = self._token, None
+            found = _recorder.inherited_var.get()
             # Else a block that began in this one goes on: what it causes inherits from it.
-            if _recorder.inherited_var.get() is self._inherited:
+            if found is not None and found.device == opened._key():
                 task.reset(token)
         opened._end_collect()
         if self._background is not None:
