@@ -143,7 +143,8 @@ class collect:
         traceback: TracebackType | None,
     ) -> None:
         opened = self._device
-        assert opened is not None
+        if opened is None:
+            raise KcovError(EINVAL, "collect: there is no block that could end")
         if self._pid != os.getpid():
             return  # a forked child goes on being collected: its parent's block ends when that says so
         if self._section is not None:

@@ -138,6 +138,18 @@ def test_a_single_string_is_one_pattern_and_not_a_list_of_letters() -> None:
         assert area[0] == 0
 
 
+def test_a_block_that_did_not_begin_cannot_end_and_is_none_the_worse() -> None:
+    collection = pykcov.collect(include=[__file__])
+    for _ in range(2):
+        with pytest.raises(pykcov.KcovError, match="no block that could end") as caught:
+            collection.__exit__(None, None, None)
+        assert caught.value.errno == errno.EINVAL
+        if collection._pid == 0:
+            with collection:
+                len("")
+    assert len(collection.trace)
+
+
 @pytest.mark.parametrize(
     ("subsystem", "instance"),
     [(1, 1), (5, 0), (1 << 48, 1), (-1, 1), (1 << 64, 1),
