@@ -817,10 +817,13 @@ static void task_free(TaskObject *t)
 /* Keeps a task alive until it owns nothing: its end has to be seen. */
 static int keep(TaskObject *t) { return state.owners ? PySet_Add(state.owners, (PyObject *)t) : 0; }
 
+/* Tells whether Python has put something there: it takes it out by putting None. */
+static inline int is_set(PyObject *object) { return object && object != Py_None; }
+
 /* Forgets it if it owns nothing any more. */
 static int let_go(TaskObject *t)
 {
-    if (!state.owners || PyList_GET_SIZE(t->sections) || t->local || t->remote)
+    if (!state.owners || PyList_GET_SIZE(t->sections) || is_set(t->local) || is_set(t->remote))
         return 0;
     return PySet_Discard(state.owners, (PyObject *)t) < 0 ? -1 : 0;
 }

@@ -291,7 +291,7 @@ typedef struct {
     AreaObject *area;
     SinkObject *sink;
     TaskObject *task;
-    PyObject *kernel; /* the linux.threads.Thread that collects for it, NULL */
+    PyObject *kernel; /* the linux.threads.Thread that collects for it, or None: see is_set() */
     uint64_t handle, turn, scope_bit, process;
     long depth;
     char implicit, has_parked, is_settled;
@@ -399,7 +399,7 @@ static int give_back_all(SectionObject *x, AreaObject *area)
     if (x->is_settled)
         return 0;
     if (forget(x) < 0 || (s->exclusive && tell_method(x, "take_turns", NULL) < 0) ||
-        (x->kernel && tell_method(x->kernel, "leave", (PyObject *)x) < 0))
+        (is_set(x->kernel) && tell_method(x->kernel, "leave", (PyObject *)x) < 0))
         return -1;
     int all = 1;
     if (load(count_of_area(area)) || load(&about[HEAD_LOST]) != load(&about[HEAD_TOLD]))
@@ -600,12 +600,13 @@ static PyObject *end_task(PyObject *self, PyObject *Py_UNUSED(owner))
     if (PySet_Discard(state.owners, self) < 0)
         return NULL;
     SectionObject *x = PyList_GET_SIZE(t->sections) == 1 ? (SectionObject *)PyList_GET_ITEM(t->sections, 0) : NULL;
-    if (!x && !PyList_GET_SIZE(t->sections) && !t->local && !t->remote)
+    const int has_devices = is_set(t->local) || is_set(t->remote);
+    if (!x && !PyList_GET_SIZE(t->sections) && !has_devices)
         Py_RETURN_NONE;
     int failed;
     hush();
     /* The usual case: what it was created by had it followed, and this process has not left the namespace. */
-    if (x && x->implicit && !t->local && !t->remote && number_of(x->session->lock, alive_name) > 0)
+    if (x && x->implicit && !has_devices && number_of(x->session->lock, alive_name) > 0)
         failed = finish(x);
     else
         failed = tell_method(self, "end", NULL);

@@ -17,7 +17,7 @@ import pytest
 
 import pykcov
 from integration.commands import run, write
-from pykcov import _recorder
+from pykcov import _recorder, task
 from pykcov.area import RECORD_WORDS, Head
 from pykcov.probes.source import analyse
 from pykcov.remote import Section
@@ -606,3 +606,42 @@ def test_a_thread_whose_attributes_are_its_own_affair_starts_all_the_same() -> N
             assert thread.__dict__.get("run", mine) is mine
     entries = [pykcov.symbolize(pc) for pc in collection.trace]
     assert [e.function for e in entries if e.kind == "entry"].count("mine") == 2
+def test_a_section_whose_thread_cannot_have_the_kernels_kcov_is_collected_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """Its end asked None to leave: nothing was moved, and its area was nobody's for ever."""
+    write(tmp_path, "work.py", "def work():\n    return 1\n")
+    write(tmp_path, "main.py", _NO_KERNEL)
+    ended = run([sys.executable, "main.py"], tmp_path)
+    assert (ended.stdout, ended.stderr) == ("6 6 1\n", "")
+
+
+_NO_KERNEL = """
+import importlib, os, pykcov, work
+from pykcov import device
+from pykcov.scope import Scope
+
+importlib.import_module("pykcov.linux.threads").enter = lambda section: None
+opened = device.Device(Scope(include=["work.py"]), kernel=True)
+opened.init_trace(64)
+opened.remote_enable(area_size=16, handles=[5])
+for _ in range(3):
+    with pykcov.remote(5):
+        work.work()
+count = opened.mmap()[0]
+names = os.listdir(opened._registry.namespace.path)
+print(count, len(opened.trace()), len([n for n in names if n.startswith("section.")]))
+"""
+
+
+def test_a_task_that_has_disabled_its_device_is_kept_no_longer() -> None:
+    """None in the device's place was taken for a device."""
+
+    def job() -> None:
+        with pykcov.open() as device:
+            device.init_trace(64)
+            device.enable()
+            device.disable()
+        assert task.current() not in task._owners
+
+    contextvars.Context().run(job)
