@@ -408,6 +408,8 @@ static int give_back_all(SectionObject *x, AreaObject *area)
         PyObject *type, *error, *traceback;
         PyErr_Fetch(&type, &error, &traceback);
         PyErr_NormalizeException(&type, &error, &traceback);
+        if (traceback)
+            PyException_SetTraceback(error, traceback); /* it tells whose it is */
         PyObject *parked = PyObject_CallMethod((PyObject *)x, "rescue", "OO", area, error ? error : Py_None);
         Py_XDECREF(type);
         Py_XDECREF(error);

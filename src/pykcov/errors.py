@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from logging import Logger
 
-__all__ = ["KcovError", "KcovWarning", "contain", "integer", "listed", "log", "warn"]
+__all__ = ["KcovError", "KcovWarning", "contain", "integer", "is_own", "listed", "log", "warn"]
 
 
 class KcovError(OSError):
@@ -62,12 +62,22 @@ def warn(text: str) -> None:
             sys.stderr.write(f"KcovWarning: {text}\n")
 
 
+def is_own(error: BaseException) -> bool:
+    """Tell whether pykcov has raised an exception: else it is a signal handler's that ran meanwhile, whatever its type."""
+    walk = error.__traceback__
+    while walk is not None and not isinstance(error, KcovError):
+        if not walk.tb_frame.f_code.co_filename.startswith((_HERE, late.LIBRARY, "<frozen ")):
+            return False
+        walk = walk.tb_next
+    return isinstance(error, Exception)
+
+
 def contain(error: BaseException) -> bool:
     """Tell whether an exception in an annotation or a callback is pykcov's own fault; then warn of it.
 
     Else it is the program's: a signal handler's that ran while pykcov did, KeyboardInterrupt.
     """
-    if not isinstance(error, Exception):
+    if not is_own(error):
         return False
     if isinstance(error, KcovError):
         warn(f"events are lost: {error}")
@@ -75,8 +85,6 @@ def contain(error: BaseException) -> bool:
     import traceback
 
     frames = traceback.extract_tb(error.__traceback__)
-    if not all(frame.filename.startswith((_HERE, late.LIBRARY, "<frozen ")) for frame in frames):
-        return False
     where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
     warn(f"an error of pykcov's, some events may be lost: {error!r}{where}")
     return True

@@ -13,7 +13,7 @@ from errno import ETIMEDOUT, EUCLEAN
 from . import _recorder, abi, namespace, probes, registry, task
 from ._recorder import remote
 from .area import Area, Head, Pool
-from .errors import KcovError, contain, log, warn
+from .errors import KcovError, contain, is_own, log, warn
 from .filenames import REGISTRY, FileName, area_name
 from .late import load
 from .registry import Mode, Word
@@ -144,7 +144,9 @@ class Section(_recorder.Section):
                         self.area.words[0] = self.area.head[Head.MOVED] = 0
             elif not self.session.is_over():
                 self._move_on()
-        except (KcovError, OSError) as error:  # what follows is counted as dropped
+        except OSError as error:  # what follows is counted as dropped
+            if not is_own(error):
+                raise
             log.debug("section of %#x is full: %s", self.handle, error)
 
     def _move_on(self) -> None:
@@ -182,6 +184,8 @@ class Section(_recorder.Section):
     def rescue(self, area: Area, error: BaseException | None) -> None:
         """Park what the device cannot take now, or count it as dropped. Called by C, at the section's end."""
         problem = error
+        if error is not None and not is_own(error):
+            raise error
         if error is None or (isinstance(error, KcovError) and error.errno == ETIMEDOUT):
             log.debug("section of %#x is parked: %s", self.handle, error)
             if self.is_settled:
@@ -191,10 +195,9 @@ class Section(_recorder.Section):
                 self.is_settled = True
                 return
             except OSError as refused:
+                if not is_own(refused):
+                    raise
                 problem = refused
-        if not isinstance(problem, OSError):  # a signal handler's
-            assert problem is not None
-            raise problem
         head = area.head
         lost = area.words[0] - head[Head.MOVED] + head[Head.LOST] - head[Head.TOLD]
         _recorder.add(self.session.dropped, lost)
@@ -290,9 +293,17 @@ def enter(
             if section.session is session:
                 section.depth += 1
                 return section
-        section = _recorder.begin(session, handle, owner, implicit)
-        return section
-    except (KcovError, OSError) as error:
+        before = len(owner.sections)
+        try:
+            section = _recorder.begin(session, handle, owner, implicit)
+            return section
+        except BaseException:  # a signal handler's, when it has begun: nobody would end it
+            for section in owner.sections[before:]:
+                section.finish()
+            raise
+    except OSError as error:
+        if not is_own(error):
+            raise
         namespace.warn(f"remote_start: handle {handle:#x}: nothing is collected: {error}")
         return None
 
@@ -377,7 +388,9 @@ def _find_settled(handle: int) -> int | None:
         return None
     try:
         return registry.get().find(handle)
-    except (KcovError, OSError) as error:
+    except OSError as error:
+        if not is_own(error):
+            raise
         _unusable = error.errno != ETIMEDOUT  # a lock is free again one day
         namespace.warn(f"remote_start: nothing can be collected in this process: {error}")
         return None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import importlib
 import signal
+import sys
+import threading
 import time
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -58,8 +62,9 @@ def test_an_error_in_an_annotation_is_a_warning(monkeypatch: pytest.MonkeyPatch)
         assert answer == 1
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
 def test_what_a_signal_handler_raises_into_pykcov_is_the_programs(
-    work: ModuleType, tmp_path: Path
+    work: ModuleType, tmp_path: Path, exclusive: bool
 ) -> None:
     def ring(number: int, frame: object) -> None:
         raise Alarm
@@ -75,7 +80,8 @@ def test_what_a_signal_handler_raises_into_pykcov_is_the_programs(
     try:
         with pykcov.open(source=[str(tmp_path)]) as device:
             device.init_trace(1 << 16)
-            device.remote_enable(area_size=16, handles=[5])
+            # Python begins exclusive ones, as it does those of other processes.
+            device._remote_enable(pykcov.TRACE_PC, 16, (5,), 0, None, exclusive=exclusive)
             # Now, and not with a signal on its way, the source's file is opened.
             sections(time.monotonic() + 0.01)
             for turn in range(200):
@@ -86,8 +92,51 @@ def test_what_a_signal_handler_raises_into_pykcov_is_the_programs(
                 except Alarm as error:
                     raised += 1
                     assert task.current().sections == [], traceback.format_tb(error.__traceback__)
-            device.disable()
+            device._disable(None)
     finally:
         gc.enable()
         signal.signal(signal.SIGALRM, previous)
     assert raised > 150
+
+@pytest.mark.parametrize("kind", [Alarm, TimeoutError, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["begins", "ends"])
+def test_what_a_signal_handler_raises_while_a_section_begins_or_ends_comes_out_of_it(
+    work: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[BaseException],
+    where: str,
+) -> None:
+    """Where it was an OSError it was taken for pykcov's, and on 3.11, at a section's end, whatever it was."""
+
+    def ring(number: int, frame: object) -> None:
+        raise kind
+
+    def interrupted(*args: object) -> object:
+        if is_time:
+            is_time.clear()
+            signal.raise_signal(signal.SIGUSR1)
+        return original(*args)
+
+    place: Any = threading if where == "begins" else sys.modules[pykcov.collect.__module__]
+    name = "current_thread" if where == "begins" else "copy_records"
+    original = getattr(place, name)
+    is_time: list[bool] = []
+    previous = signal.signal(signal.SIGUSR1, ring)
+    with pykcov.collect([5], source=[str(tmp_path)], area_size=4) as collection:
+
+        def job(rings: bool) -> None:
+            is_time.extend([rings] * (rings and where == "begins"))
+            with pykcov.remote(5):
+                work.work(1)
+                is_time.extend([rings] * (rings and where == "ends"))
+
+        contextvars.Context().run(job, False)  # the device's area is full when the next one ends
+        monkeypatch.setattr(place, name, interrupted)
+        try:
+            with pytest.raises(kind):
+                contextvars.Context().run(job, True)
+        finally:
+            signal.signal(signal.SIGUSR1, previous)
+    assert collection.trace.dropped == 0
+    assert len(collection.trace) == (3 if where == "begins" else 6)

@@ -17,7 +17,7 @@ from _weakref import ref
 from errno import ETIMEDOUT
 
 from .. import _recorder, namespace
-from ..errors import KcovError, log
+from ..errors import KcovError, is_own, log
 from ..late import load
 from . import scopes
 
@@ -150,7 +150,9 @@ def _discover(code: types.CodeType) -> _recorder.Unit:
         again = unit is not None and bool(unit.mask)
         try:
             unit = _make_unit(code) if mask else _recorder.Unit()
-        except (KcovError, OSError) as error:
+        except OSError as error:
+            if not is_own(error):
+                raise
             if error.errno == ETIMEDOUT:
                 # Who has the code map's lock was stopped: what runs now is lost, and tried again later.
                 _stuck_until = time.monotonic() + _PAUSE
