@@ -1057,6 +1057,8 @@ static PyObject *install(PyObject *Py_UNUSED(module), PyObject *args, PyObject *
     for (int i = 0; i < HOOKS; i++)
         if (new[i])
             Py_XSETREF(*slots[i], Py_NewRef(new[i]));
+    if (new[11]) /* from now on task.py tells of forks */
+        state.pid = getpid();
     Py_RETURN_NONE;
 }
 
@@ -1188,7 +1190,6 @@ PyMODINIT_FUNC PyInit__recorder(void)
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (PyType_Ready(types[i].type) < 0 || PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0)
             return NULL;
-    state.pid = getpid();
     state.this_task = PyObject_GetAttrString(m, "this_task");
     return state.this_task ? m : NULL;
 }

@@ -645,3 +645,26 @@ def test_a_task_that_has_disabled_its_device_is_kept_no_longer() -> None:
         assert task.current() not in task._owners
 
     contextvars.Context().run(job)
+
+
+def test_tasks_of_a_child_that_was_forked_before_its_program_joined_end(tmp_path: Path) -> None:
+    """The child was told from its parent by a pid of before the fork: no end of a task was its own."""
+    write(tmp_path, "work.py", "def work():\n    return 1\n")
+    with pykcov.collect(source=[str(tmp_path)]) as collection:
+        ended = run([sys.executable, "-c", _FORKED_BEFORE_IT_JOINED], tmp_path)
+    assert (ended.stdout, ended.stderr) == ("False 1\n", "")
+    assert "work" in steps(collection.trace)
+
+
+_FORKED_BEFORE_IT_JOINED = """
+import contextvars, os, sys
+joined = "pykcov.task" in sys.modules
+child = os.fork()
+if not child:
+    import work
+    contextvars.copy_context().run(work.work)
+    [session] = sys.modules["pykcov.remote"]._sessions.values()
+    print(joined, len(session.sections), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
