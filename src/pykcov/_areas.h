@@ -120,7 +120,8 @@ static uint64_t move(const AreaObject *to, const AreaObject *from, uint64_t key,
     const uint64_t words = comparing ? RECORD_WORDS : 1;
     uint64_t *count = count_of_area(to), *about = head_of(from);
     const uint64_t *src = from->words.buf;
-    if (load(&about[HEAD_DEVICE]) != key) /* an empty section ends without the lock: read its count first */
+    const uint64_t has = load(src); /* before: an empty section ends without the lock, and the next one may be another's */
+    if (load(&about[HEAD_DEVICE]) != key)
         return 0;
     const uint64_t capacity = ((uint64_t)to->words.len / 8 - 1) / words, used = load(count);
     const uint64_t room = ((uint64_t)from->words.len / 8 - 1) / words, moving = load(&about[HEAD_MOVING]);
@@ -129,7 +130,7 @@ static uint64_t move(const AreaObject *to, const AreaObject *from, uint64_t key,
             store(&about[HEAD_MOVED], about[HEAD_MOVED_THEN]);
         store(&about[HEAD_MOVING], 0);
     }
-    const uint64_t start = load(&about[HEAD_MOVED]), has = load(src);
+    const uint64_t start = load(&about[HEAD_MOVED]);
     const uint64_t have = has < room ? has : room; /* a damaged count */
     const uint64_t pending = have > start ? have - start : 0, space = used < capacity ? capacity - used : 0;
     uint64_t moved = pending < space ? pending : space;
