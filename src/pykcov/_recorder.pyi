@@ -87,10 +87,11 @@ class Pool:
     def waiting(self) -> int: ...
 
 class Session:
-    """One session of one device, as far as each section needs it. Everything is set by bind()."""
+    """One session of one device, as far as each section needs it. Everything is set by bind().
 
-    bit: int
-    """The bit of its scope in this process's units and sinks; 0 after forget_bits(): renew_bit() asks for it."""
+    Its find_bit() is asked for the bit of its scope, the first time and after forget_bits().
+    """
+
     listener: int
     """The byte that the process holds while it lives that has enabled the device; 0: it is this one."""
     trusted: float

@@ -108,16 +108,18 @@ static void session_free(SessionObject *s)
 
 static inline int knows_bit(const SessionObject *s) { return s->bit && s->bits == state.bits; }
 
-static PyObject *session_get_bit(SessionObject *s, void *Py_UNUSED(closure))
+/* Asks for the scope's bit. Returns 0, or -1 with an exception. */
+static int renew_bit(SessionObject *s)
 {
-    return PyLong_FromUnsignedLongLong(knows_bit(s) ? s->bit : 0);
-}
-
-static int session_set_bit(SessionObject *s, PyObject *bit, void *Py_UNUSED(closure))
-{
-    s->bits = state.bits;
-    s->bit = bit ? PyLong_AsUnsignedLongLong(bit) : 0;
-    return PyErr_Occurred() ? -1 : 0;
+    const uint64_t bits = state.bits; /* before: they may be others when Python has found it */
+    PyObject *found = PyObject_CallMethod((PyObject *)s, "find_bit", NULL);
+    const uint64_t bit = found ? PyLong_AsUnsignedLongLong(found) : 0;
+    Py_XDECREF(found);
+    if (PyErr_Occurred())
+        return -1;
+    s->bit = bit;
+    s->bits = bits;
+    return 0;
 }
 
 /* Tells whether the device has been disabled, or is not collecting remotely. */
@@ -249,11 +251,6 @@ static PyMethodDef session_methods[] = {
     {NULL},
 };
 
-static PyGetSetDef session_getset[] = {
-    {"bit", (getter)session_get_bit, (setter)session_set_bit, "the scope's bit; 0: it has to be asked for", NULL},
-    {NULL},
-};
-
 static PyMemberDef session_members[] = {
     {"key", T_ULONGLONG, offsetof(SessionObject, key), READONLY, NULL},
     {"area", T_OBJECT_EX, offsetof(SessionObject, area), READONLY, NULL},
@@ -280,7 +277,6 @@ static PyTypeObject SessionType = {
     .tp_traverse = (traverseproc)session_traverse,
     .tp_methods = session_methods,
     .tp_members = session_members,
-    .tp_getset = session_getset,
 };
 
 /* ------------------------------------------------------------------ Section */
@@ -483,8 +479,9 @@ static void abandon(SectionObject *x)
 /* Opens a section of a session in a task. Returns NULL with an exception, and nothing is left open. */
 static PyObject *begin_in(SessionObject *s, uint64_t handle, TaskObject *t, int implicit)
 {
-    if (!knows_bit(s) && tell_method(s, "renew_bit", NULL) < 0)
-        return NULL;
+    while (!knows_bit(s))
+        if (renew_bit(s) < 0)
+            return NULL;
     AreaObject *area = get_area(s);
     if (!area)
         return NULL;

@@ -88,9 +88,9 @@ class Session(_recorder.Session):
             and not any(map(self.scope.contains, ("<string>", "<stdin>")))
         )
 
-    def renew_bit(self) -> None:
-        """Ask for the scope's bit in this process's units and sinks. Called by C. Raises what probes.bit() does."""
-        self.bit = probes.bit(self.scope, branch=self.branch, mode=self.mode)
+    def find_bit(self) -> int:
+        """Return the scope's bit in this process's units and sinks. Called by C. Raises what probes.bit() does."""
+        return probes.bit(self.scope, branch=self.branch, mode=self.mode)
 
     def is_listening(self) -> bool:
         """Tell whether somebody listens; what a process had that has died meanwhile is given back."""

@@ -51,7 +51,7 @@ def test_an_error_in_an_annotation_is_a_warning(monkeypatch: pytest.MonkeyPatch)
     with pykcov.open() as device:
         device.init_trace(64)
         device.remote_enable(area_size=16, handles=[5])
-        monkeypatch.setattr(remote.Session, "renew_bit", None)
+        monkeypatch.setattr(remote.Session, "find_bit", None)
         with pytest.warns(pykcov.KcovWarning, match="an error of pykcov's"):
             with pykcov.remote(5):
                 answer = 1

@@ -12,15 +12,17 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import pykcov
 from integration.commands import run, write
-from pykcov import _recorder, task
+from pykcov import _recorder, probes, task
 from pykcov.area import RECORD_WORDS, Head
 from pykcov.probes.source import analyse
 from pykcov.remote import Section
+from pykcov.scope import Scope
 
 
 def steps(trace: pykcov.Trace) -> set[str]:
@@ -668,3 +670,28 @@ if not child:
     os._exit(0)
 os.waitpid(child, 0)
 """
+
+
+def test_a_bit_that_became_another_scopes_while_it_was_asked_for_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All sections of the session went on with the bit, and recorded nothing, or another scope's code."""
+    find = probes.bit
+
+    def slow(scope: Scope, **which: Any) -> int:
+        found = find(scope, **which)
+        monkeypatch.setattr(probes, "bit", find)
+        for number in range(64):  # another thread's, say
+            find(Scope(include=[f"/{number}/{__name__}/*"]), branch=False)
+        return found
+
+    with pykcov.open(include=[__file__]) as device:
+        device.init_trace(64)
+        device.remote_enable(area_size=16, handles=[0x76])
+        monkeypatch.setattr(probes, "bit", slow)
+        with pykcov.remote(0x76):
+            mine()
+        with pykcov.remote(0x76):
+            mine()
+        device.disable()
+        assert [pykcov.symbolize(pc).function for pc in device.trace()].count("mine") == 4
