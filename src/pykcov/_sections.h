@@ -479,6 +479,7 @@ static void abandon(SectionObject *x)
 /* Opens a section of a session in a task. Returns NULL with an exception, and nothing is left open. */
 static PyObject *begin_in(SessionObject *s, uint64_t handle, TaskObject *t, int implicit)
 {
+    const uint64_t process = state.process; /* before: a signal handler may fork, and what it is in is the parent's */
     while (!knows_bit(s))
         if (renew_bit(s) < 0)
             return NULL;
@@ -503,7 +504,7 @@ static PyObject *begin_in(SessionObject *s, uint64_t handle, TaskObject *t, int 
     x->handle = handle;
     x->turn = x->sink->turn;
     x->scope_bit = s->bit;
-    x->process = state.process;
+    x->process = process;
     x->depth = 1;
     x->implicit = (char)implicit;
     PyObject *room = NULL;
@@ -550,7 +551,9 @@ static PyObject *enter(PyObject *handle, PyObject *key, TaskObject *t, int impli
         }
     }
     Py_INCREF(s);
+    Py_INCREF(t); /* a child that a signal handler forks has another one */
     PyObject *section = begin_in(s, PyLong_AsUnsignedLongLong(handle), t, implicit);
+    Py_DECREF(t);
     Py_DECREF(s);
     return section;
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import gc
 import os
@@ -228,6 +229,36 @@ def test_a_child_that_leaves_the_block_of_its_parents_section_ends_nothing() -> 
         end(child)
         # The parent's own call of childs() is in its section; the child's is in none.
         assert functions(device.trace()) == {"parents": 2, "childs": 2, "grandchilds": 2}
+
+
+def test_a_child_that_is_forked_while_a_section_begins_leaves_it_to_the_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a signal handler. The child used a task that was freed, and took the parent's words for its own."""
+    original, children = threading.current_thread, [-1]
+
+    def forking() -> threading.Thread:
+        if children == [-1]:
+            children[:] = [os.fork()]
+        return original()
+
+    def job() -> None:
+        with pykcov.remote(HANDLE):
+            if children != [0]:
+                parents()
+                end(children[0])
+                parents()
+            else:
+                time.sleep(0.1)  # until the parent has recorded
+        if children == [0]:
+            with pykcov.remote(HANDLE):
+                childs()
+            os._exit(0)
+
+    with pykcov.collect(HANDLE, include=HERE) as collection:
+        monkeypatch.setattr(threading, "current_thread", forking)
+        contextvars.Context().run(job)
+    assert functions(collection.trace) == {"parents": 4, "childs": 2}
 
 
 @pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "os._exit"])
