@@ -468,6 +468,8 @@ static void abandon(SectionObject *x)
 {
     PyObject *type, *error, *traceback;
     int failed = 0;
+    if (x->process != state.process || x->sink->turn != x->turn) /* another thread has ended it, and gives all back */
+        return;
     PyErr_Fetch(&type, &error, &traceback);
     detach(x->task, x->sink, x->turn, &failed);
     if (failed)

@@ -695,3 +695,62 @@ def test_a_bit_that_became_another_scopes_while_it_was_asked_for_is_not_kept(
             mine()
         device.disable()
         assert [pykcov.symbolize(pc).function for pc in device.trace()].count("mine") == 4
+
+
+def test_a_section_whose_beginning_breaks_off_while_another_thread_ends_it_is_given_back_once(
+    tmp_path: Path,
+) -> None:
+    """Both gave its area back, one of them when it was the next section's already: that one's words were lost."""
+    write(tmp_path, "work.py", "def work():\n    return 1\n")
+    write(tmp_path, "main.py", _BREAKS_OFF)
+    ended = run([sys.executable, "main.py"], tmp_path)
+    assert (ended.stdout, ended.stderr) == ("5 0\n", "")
+
+
+_BREAKS_OFF = """
+import importlib, threading, time, pykcov, work
+remote = importlib.import_module("pykcov.remote")
+opened = pykcov.open(include=["work.py"])
+opened.init_trace(64)
+opened._remote_enable(0, 16, (5,), 0, None, exclusive=True)
+[session] = remote._sessions.values()
+take_turns = remote.Section.take_turns
+held, begun, settled = (threading.Event() for _ in range(3))
+
+def hold():
+    with session.lock:
+        held.set()
+        time.sleep(0.5)
+
+def end(section):
+    section.finish()  # waits for the device's lock
+    with session.lock:
+        following = pykcov.remote(5)
+        following.__enter__()  # it has the area now
+        work.work()
+        begun.set()
+    settled.wait()
+    work.work()
+    following.__exit__(None, None, None)
+
+def broken_off(section):
+    remote.Section.take_turns = take_turns
+    section.area.words[1] = 77  # recorded before
+    section.area.words[0] = 1
+    threading.Thread(target=hold).start()
+    held.wait()
+    other.append(threading.Thread(target=end, args=[section]))
+    other[0].start()
+    time.sleep(0.2)
+    raise KeyboardInterrupt
+
+other = []
+remote.Section.take_turns = broken_off
+try:
+    pykcov.remote(5).__enter__()
+except KeyboardInterrupt:
+    begun.wait()
+    settled.set()
+    other[0].join()
+print(opened.mmap()[0], opened.dropped)
+"""
