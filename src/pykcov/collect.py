@@ -180,16 +180,21 @@ class collect:
         """Empty the device's area. Must be called with the device's lock held."""
         area, words, spool = self._area, self._area.words, self._spool
         spool.make_room()
-        count = min(words[0], abi.capacity(len(words), self._mode))
-        data = bytes(words[1 : count * abi.RECORD_WORDS[self._mode] + 1])
-        table = area.operands if self._mode == TRACE_CMP else None
-        operands = area.read_operands() if table else b""
-        taken_out = table[1] + len(operands) if table else 0
-        records = copy_records(area), self._recorded
-        recorded = self._recorded + count
-        # From here on nothing is called: a signal handler that raises in between would leave records twice, or lost.
-        spool.parts += [(data, operands)]
-        self._records += [records]
+        while True:
+            has, start = words[0], self._recorded
+            count = min(has, abi.capacity(len(words), self._mode))
+            data = bytes(words[1 : count * abi.RECORD_WORDS[self._mode] + 1])
+            table = area.operands if self._mode == TRACE_CMP else None
+            operands = area.read_operands() if table else b""
+            taken_out = table[1] + len(operands) if table else 0
+            parts, records = [(data, operands)], [(copy_records(area), start)]
+            recorded = start + count
+            # From here on nothing is called, and no collector runs: a signal handler that raises in between would
+            # leave records twice, or lost; and one that ends a section, or a finalizer that does, has done so before.
+            if words[0] == has and self._recorded == start:
+                break
+        spool.parts += parts
+        self._records += records
         self._recorded = recorded
         words[0] = 0
         area.head[Head.RECORDED] = 0

@@ -73,16 +73,18 @@ class Spool:
             return
         if not self._files:
             self._files = [_File() for _ in self._written]
-        written = []
+        count, written = len(parts), []
         for file, start, data in zip(
             self._files, self._written, map(b"".join, zip(*parts, strict=True)), strict=True
         ):
             file.write(data, start)
             written.append(start + len(data))
         words, operands = written
-        # Nothing is called in between: no signal handler can raise there.
-        self._written = words, operands
-        self.parts = []
+        # Nothing is called in between: no signal handler can raise there. One that has added more meanwhile, or a
+        # finalizer that has, leaves it to the next time.
+        if self.parts is parts and len(parts) == count:
+            self._written = words, operands
+            self.parts = []
 
     def read(self) -> tuple[bytes, bytes]:
         """Return all words and all operands."""

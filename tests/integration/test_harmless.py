@@ -140,3 +140,36 @@ def test_what_a_signal_handler_raises_while_a_section_begins_or_ends_comes_out_o
             signal.signal(signal.SIGUSR1, previous)
     assert collection.trace.dropped == 0
     assert len(collection.trace) == (3 if where == "begins" else 6)
+
+
+@pytest.mark.parametrize("size", [8, 16, 64], ids="{} words".format)
+def test_what_ends_a_section_while_another_ones_words_are_taken_out_loses_nothing(
+    work: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A finalizer, or a signal handler: what it moved was taken for what was out already."""
+    module = sys.modules[pykcov.collect.__module__]
+    original = getattr(module, "copy_records")
+    waiting: list[contextvars.Context] = []
+
+    def interrupted(area: object) -> object:
+        if waiting:
+            waiting.pop().run(pykcov.remote_stop)
+        return original(area)
+
+    def section(ends: bool) -> None:
+        pykcov.remote_start(5)
+        work.work(1)
+        if ends:
+            pykcov.remote_stop()
+
+    with pykcov.collect([5], source=[str(tmp_path)], area_size=size) as collection:
+        monkeypatch.setattr(module, "copy_records", interrupted)
+        for number in range(60):
+            context = contextvars.Context()
+            context.run(section, number % 3 > 0)
+            if number % 3 == 0:
+                waiting.append(context)
+        del context
+        while waiting:
+            waiting.pop().run(pykcov.remote_stop)
+    assert (len(collection.trace), collection.trace.dropped) == (3 * 60, 0)
