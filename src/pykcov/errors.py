@@ -63,7 +63,7 @@ def warn(text: str) -> None:
 
 
 def is_own(error: BaseException) -> bool:
-    """Tell whether pykcov has raised an exception: else it is a signal handler's that ran meanwhile, whatever its type."""
+    """Tell whether pykcov has raised it: else it is a signal handler's that ran meanwhile, whatever its type."""
     walk = error.__traceback__
     while walk is not None and not isinstance(error, KcovError):
         if not walk.tb_frame.f_code.co_filename.startswith((_HERE, late.LIBRARY, "<frozen ")):

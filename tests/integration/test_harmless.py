@@ -98,6 +98,7 @@ def test_what_a_signal_handler_raises_into_pykcov_is_the_programs(
         signal.signal(signal.SIGALRM, previous)
     assert raised > 150
 
+
 @pytest.mark.parametrize("kind", [Alarm, TimeoutError, KeyboardInterrupt])
 @pytest.mark.parametrize("where", ["begins", "ends"])
 def test_what_a_signal_handler_raises_while_a_section_begins_or_ends_comes_out_of_it(
@@ -148,7 +149,7 @@ def test_what_ends_a_section_while_another_ones_words_are_taken_out_loses_nothin
 ) -> None:
     """A finalizer, or a signal handler: what it moved was taken for what was out already."""
     module = sys.modules[pykcov.collect.__module__]
-    original = getattr(module, "copy_records")
+    original = module.copy_records
     waiting: list[contextvars.Context] = []
 
     def interrupted(area: object) -> object:
