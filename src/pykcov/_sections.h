@@ -514,8 +514,9 @@ static PyObject *begin_in(SessionObject *s, uint64_t handle, TaskObject *t, int 
         keep(t) < 0 || (s->kernel && tell_method(x, "enter_kernel", NULL) < 0) ||
         (s->drained && !(room = PyObject_GetAttrString((PyObject *)x, "make_room"))) ||
         attach(t, x->sink, x->scope_bit, s->branch, room, s->kernel) < 0 ||
-        (s->exclusive && tell_method(x, "take_turns", NULL) < 0) ||
-        ((s->comparing || !state.awake) && tell_method(x, "arm", NULL) < 0)) {
+        /* With nothing in between: a thread that arms meanwhile would do it for itself, on 3.11. */
+        ((s->comparing || !state.awake) && tell_method(x, "arm", NULL) < 0) ||
+        (s->exclusive && tell_method(x, "take_turns", NULL) < 0)) {
         abandon(x);
         Py_CLEAR(x);
     }

@@ -754,3 +754,39 @@ except KeyboardInterrupt:
     other[0].join()
 print(opened.mmap()[0], opened.dropped)
 """
+
+
+def test_a_section_that_takes_turns_while_another_thread_arms_is_recorded(tmp_path: Path) -> None:
+    """On 3.11: it found all awake by then, and its own thread was not traced."""
+    write(tmp_path, "work.py", "def work():\n    return 1\n")
+    write(tmp_path, "main.py", _ARMED_BY_ANOTHER)
+    ended = run([sys.executable, "main.py"], tmp_path)
+    assert (ended.stdout, ended.stderr) == ("4 2\n", "")
+
+
+_ARMED_BY_ANOTHER = """
+import importlib, threading, pykcov, work
+remote = importlib.import_module("pykcov.remote")
+devices = [pykcov.open(include=["work.py"]) for _ in range(2)]
+for device, handle in zip(devices, (5, 6)):
+    device.init_trace(64)
+    device._remote_enable(0, 16, (handle,), 0, None, exclusive=handle == 5)
+take_turns = remote.Section.take_turns
+
+def other():
+    with pykcov.remote(6):
+        work.work()
+
+def slow(section):
+    remote.Section.take_turns = take_turns
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    take_turns(section)
+
+remote.Section.take_turns = slow
+with pykcov.remote(5):
+    work.work()
+    work.work()
+print(*(device.mmap()[0] for device in devices))
+"""
