@@ -89,7 +89,8 @@ class Pool:
 class Session:
     """One session of one device, as far as each section needs it. Everything is set by bind().
 
-    Its find_bit() is asked for the bit of its scope, the first time and after forget_bits().
+    Its find_bit() is asked for the bit of its scope, the first time and after forget_bits(); say_over(area) is told of
+    what is dropped as the session is over.
     """
 
     listener: int

@@ -196,7 +196,8 @@ static int hand_over_locked(SessionObject *s, AreaObject *from, int ends)
             return 0;
         if (left || load(&head_of(from)[HEAD_LOST]))
             tell((uint64_t *)s->slot.buf + WORD_DROPPED, head_of(from), left);
-    }
+    } else if (tell_method(s, "say_over", (PyObject *)from) < 0)
+        return -1;
     if (ends)
         store(&head_of(from)[HEAD_DEVICE], 0);
     return 1;

@@ -92,6 +92,10 @@ class Session(_recorder.Session):
         """Return the scope's bit in this process's units and sinks. Called by C. Raises what probes.bit() does."""
         return probes.bit(self.scope, branch=self.branch, mode=self.mode)
 
+    def say_over(self, area: Area) -> None:
+        """Say that what a section has recorded is nobody's any more. Called by C."""
+        log.debug("section of %#x is dropped: its device was disabled", area.head[Head.HANDLE])
+
     def is_listening(self) -> bool:
         """Tell whether somebody listens; what a process had that has died meanwhile is given back."""
         if self.is_trusted():

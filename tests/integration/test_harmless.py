@@ -174,3 +174,15 @@ def test_what_ends_a_section_while_another_ones_words_are_taken_out_loses_nothin
         while waiting:
             waiting.pop().run(pykcov.remote_stop)
     assert (len(collection.trace), collection.trace.dropped) == (3 * 60, 0)
+
+
+def test_a_section_that_is_dropped_is_told_at_level_debug(
+    work: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pykcov.open(source=[str(tmp_path)]) as device:
+        device.init_trace(64)
+        device.remote_enable(area_size=16, handles=[5])
+        with caplog.at_level("DEBUG", "pykcov"), pykcov.remote(5):
+            work.work(1)
+            device.disable()
+    assert "section of 0x5 is dropped: its device was disabled" in caplog.text
