@@ -211,8 +211,16 @@ class Pool(_recorder.Pool):
         file = FileName.parse(area.name)
         assert file is not None
         name = str(FileName(file.pid, file.started, file.number, area.head[Head.DEVICE]))
-        self._namespace.rename(area.name, name)
+        old = str(FileName(file.pid, file.started, file.number))
+        is_again = area.name == name
+        # Before: a signal handler may break it off, and then it is done again.
         area.name = name
+        try:
+            self._namespace.rename(old, name)
+        except FileNotFoundError:
+            if not is_again:
+                area.name = old
+                raise
 
     def clear(self) -> None:
         """Remove the files of all areas, also of those that are in use; not what is parked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import os
 import subprocess
@@ -789,4 +790,40 @@ with pykcov.remote(5):
     work.work()
     work.work()
 print(*(device.mmap()[0] for device in devices))
+"""
+
+
+def test_an_area_whose_parking_a_signal_handler_breaks_off_is_not_used_again(
+    tmp_path: Path,
+) -> None:
+    """It was parked, and could not be again: its words were counted as dropped, and so were the next sections'."""
+    write(tmp_path, "work.py", "def work():\n    return 1\n")
+    write(tmp_path, "main.py", _PARKED_TWICE)
+    with pykcov.collect(0x75, include=[str(tmp_path / "work.py")], area_size=4) as collection:
+        child = functools.partial(subprocess.run, capture_output=True, text=True, cwd=tmp_path)
+        # Where nothing is inherited.
+        ended = contextvars.Context().run(child, [sys.executable, "main.py"])
+    assert (ended.stdout, ended.stderr) == ("broken off\n", "")
+    assert (steps(collection.trace), len(collection.trace)) == ({"work"}, 8)
+    assert collection.trace.dropped == 0
+
+
+_PARKED_TWICE = """
+import pykcov, work
+from pykcov import namespace
+
+rename = namespace.Namespace.rename
+
+def broken_off(space, name, new):
+    namespace.Namespace.rename = rename
+    rename(space, name, new)
+    raise KeyboardInterrupt
+
+namespace.Namespace.rename = broken_off
+for _ in range(4):
+    try:
+        with pykcov.remote(0x75):
+            work.work()
+    except KeyboardInterrupt:
+        print("broken off")
 """
