@@ -163,8 +163,9 @@ class Section(_recorder.Section):
             session, fresh, self.handle, self.task.serial, file.number, full.head[Head.BEGAN]
         )
         # Before it does: a signal handler may raise as soon as it has. Who ends the section in between does nothing.
+        buffers = fresh.words, fresh.lost, fresh.operands  # a property: it may raise there, too
         self.area, self.turn = fresh, following
-        if self.sink.move_on(turn, following, fresh.words, fresh.lost, fresh.operands):
+        if self.sink.move_on(turn, following, *buffers):
             self._park(full)
             if self.depth <= 0:
                 self.finish()
