@@ -609,6 +609,8 @@ def test_a_thread_whose_attributes_are_its_own_affair_starts_all_the_same() -> N
             assert thread.__dict__.get("run", mine) is mine
     entries = [pykcov.symbolize(pc) for pc in collection.trace]
     assert [e.function for e in entries if e.kind == "entry"].count("mine") == 2
+
+
 def test_a_section_whose_thread_cannot_have_the_kernels_kcov_is_collected_all_the_same(
     tmp_path: Path,
 ) -> None:
