@@ -8,7 +8,7 @@ enum { WORD_SEQUENCE = 1, WORD_REMOTE = 3, WORD_DROPPED = 8, WORDS = 9 };
 static PyObject *threading_name, *current_thread_name, *name_name; /* of "threading", "current_thread", "name" */
 
 /* Calls a method for what it does. Returns 0, or -1 with its exception. */
-static int tell_method(void *object, const char *name, PyObject *arg)
+static int call_method(void *object, const char *name, PyObject *arg)
 {
     PyObject *done = PyObject_CallMethod(object, name, arg ? "(O)" : NULL, arg);
     Py_XDECREF(done);
@@ -156,7 +156,7 @@ static AreaObject *get_area(SessionObject *s)
 static int put_area(SessionObject *s, AreaObject *area)
 {
     if (s->pool->waiting + area->mapped_words > s->pool->keep)
-        return tell_method(area, "unlink", NULL);
+        return call_method(area, "unlink", NULL);
     store(count_of_area(area), 0);
     s->pool->waiting += area->mapped_words;
     return PyList_Append(s->free, (PyObject *)area);
@@ -196,7 +196,7 @@ static int hand_over_locked(SessionObject *s, AreaObject *from, int ends)
             return 0;
         if (left || load(&head_of(from)[HEAD_LOST]))
             tell((uint64_t *)s->slot.buf + WORD_DROPPED, head_of(from), left);
-    } else if (tell_method(s, "say_over", (PyObject *)from) < 0)
+    } else if (call_method(s, "say_over", (PyObject *)from) < 0)
         return -1;
     if (ends)
         store(&head_of(from)[HEAD_DEVICE], 0);
@@ -395,8 +395,8 @@ static int give_back_all(SectionObject *x, AreaObject *area)
     uint64_t *about = head_of(area);
     if (x->is_settled)
         return 0;
-    if (forget(x) < 0 || (s->exclusive && tell_method(x, "take_turns", NULL) < 0) ||
-        (is_set(x->kernel) && tell_method(x->kernel, "leave", (PyObject *)x) < 0))
+    if (forget(x) < 0 || (s->exclusive && call_method(x, "take_turns", NULL) < 0) ||
+        (is_set(x->kernel) && call_method(x->kernel, "leave", (PyObject *)x) < 0))
         return -1;
     int all = 1;
     if (load(count_of_area(area)) || load(&about[HEAD_LOST]) != load(&about[HEAD_TOLD]))
@@ -407,12 +407,12 @@ static int give_back_all(SectionObject *x, AreaObject *area)
         PyErr_NormalizeException(&type, &error, &traceback);
         if (traceback)
             PyException_SetTraceback(error, traceback); /* it tells whose it is */
-        PyObject *parked = PyObject_CallMethod((PyObject *)x, "rescue", "OO", area, error ? error : Py_None);
+        PyObject *done = PyObject_CallMethod((PyObject *)x, "rescue", "OO", area, error ? error : Py_None);
         Py_XDECREF(type);
         Py_XDECREF(error);
         Py_XDECREF(traceback);
-        Py_XDECREF(parked);
-        if (!parked)
+        Py_XDECREF(done);
+        if (!done)
             return -1;
     }
     if (x->is_settled) /* by another thread, while this one waited; or it is parked */
@@ -512,12 +512,12 @@ static PyObject *begin_in(SessionObject *s, uint64_t handle, TaskObject *t, int 
     x->implicit = (char)implicit;
     PyObject *room = NULL;
     if (PyList_Append(t->sections, (PyObject *)x) < 0 || PyDict_SetItem(s->sections, (PyObject *)x, Py_None) < 0 ||
-        keep(t) < 0 || (s->kernel && tell_method(x, "enter_kernel", NULL) < 0) ||
+        keep(t) < 0 || (s->kernel && call_method(x, "enter_kernel", NULL) < 0) ||
         (s->drained && !(room = PyObject_GetAttrString((PyObject *)x, "make_room"))) ||
         attach(t, x->sink, x->scope_bit, s->branch, room, s->kernel) < 0 ||
         /* With nothing in between: a thread that arms meanwhile would do it for itself, on 3.11. */
-        ((s->comparing || !state.awake) && tell_method(x, "arm", NULL) < 0) ||
-        (s->exclusive && tell_method(x, "take_turns", NULL) < 0)) {
+        ((s->comparing || !state.awake) && call_method(x, "arm", NULL) < 0) ||
+        (s->exclusive && call_method(x, "take_turns", NULL) < 0)) {
         abandon(x);
         Py_CLEAR(x);
     }
@@ -615,7 +615,7 @@ static PyObject *end_task(PyObject *self, PyObject *Py_UNUSED(owner))
     if (x && x->implicit && !has_devices && number_of(x->session->lock, alive_name) > 0)
         failed = finish(x);
     else
-        failed = tell_method(self, "end", NULL);
+        failed = call_method(self, "end", NULL);
     unhush();
     return failed ? NULL : Py_NewRef(Py_None);
 }

@@ -66,7 +66,8 @@ def is_own(error: BaseException) -> bool:
     """Tell whether pykcov has raised it: else it is a signal handler's that ran meanwhile, whatever its type."""
     walk = error.__traceback__
     while walk is not None and not isinstance(error, KcovError):
-        if not walk.tb_frame.f_code.co_filename.startswith((_HERE, late.LIBRARY, "<frozen ")):
+        name = walk.tb_frame.f_code.co_filename
+        if not (name.startswith((_HERE, "<frozen ")) or late.is_library(name)):
             return False
         walk = walk.tb_next
     return isinstance(error, Exception)
@@ -116,7 +117,7 @@ class _Log:
         logging = sys.modules.get("logging")
         # Not while it is being imported, and not a module of the program's that has the name.
         origin = getattr(getattr(logging, "__spec__", None), "origin", None)
-        if logging is None or not str(origin).startswith(late.LIBRARY):
+        if logging is None or not late.is_library(str(origin)):
             return False
         if hasattr(logging, "getLogger"):
             self._logger = logging.getLogger("pykcov")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["find_behind", "give_way", "join", "load"]
+__all__ = ["find_behind", "give_way", "is_library", "join", "load"]
 
 _PATIENCE = 2.0  # seconds
 
@@ -38,6 +38,12 @@ namespace = ""
 waits = False
 """This program has not joined that collection yet (carry/waiting.py)."""
 LIBRARY = os.path.dirname(os.__file__) + os.sep
+_PACKAGES = LIBRARY + "site-packages" + os.sep
+
+
+def is_library(filename: str) -> bool:
+    """Tell whether a file is one of the standard library, and not of a package that is installed below it."""
+    return filename.startswith(LIBRARY) and not filename.startswith(_PACKAGES)
 
 
 def load(name: str) -> ModuleType:

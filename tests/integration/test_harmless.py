@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import pykcov
-from pykcov import probes, task
+from pykcov import late, probes, task
 
 # `pykcov.remote` is the context manager.
 remote: ModuleType = importlib.import_module("pykcov.remote")
@@ -99,31 +99,39 @@ def test_what_a_signal_handler_raises_into_pykcov_is_the_programs(
     assert raised > 150
 
 
+HANDLER = """
+def ring(number, frame):
+    raise kind
+
+def interrupted(*args):
+    if is_time:
+        is_time.clear()
+        signal.raise_signal(signal.SIGUSR1)
+    return original(*args)
+"""
+
+
 @pytest.mark.parametrize("kind", [Alarm, TimeoutError, KeyboardInterrupt])
 @pytest.mark.parametrize("where", ["begins", "ends"])
+@pytest.mark.parametrize(
+    "directory", ["/of/the/program/", late.LIBRARY + "site-packages/"], ids=["program", "package"]
+)
 def test_what_a_signal_handler_raises_while_a_section_begins_or_ends_comes_out_of_it(
     work: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     kind: type[BaseException],
     where: str,
+    directory: str,
 ) -> None:
     """Where it was an OSError it was taken for pykcov's, and on 3.11, at a section's end, whatever it was."""
-
-    def ring(number: int, frame: object) -> None:
-        raise kind
-
-    def interrupted(*args: object) -> object:
-        if is_time:
-            is_time.clear()
-            signal.raise_signal(signal.SIGUSR1)
-        return original(*args)
-
     place: Any = threading if where == "begins" else sys.modules[pykcov.collect.__module__]
     name = "current_thread" if where == "begins" else "copy_records"
     original = getattr(place, name)
     is_time: list[bool] = []
-    previous = signal.signal(signal.SIGUSR1, ring)
+    handler = {"kind": kind, "signal": signal, "original": original, "is_time": is_time}
+    exec(compile(HANDLER, f"{directory}handler.py", "exec"), handler)
+    previous = signal.signal(signal.SIGUSR1, handler["ring"])
     with pykcov.collect([5], source=[str(tmp_path)], area_size=4) as collection:
 
         def job(rings: bool) -> None:
@@ -133,7 +141,7 @@ def test_what_a_signal_handler_raises_while_a_section_begins_or_ends_comes_out_o
                 is_time.extend([rings] * (rings and where == "ends"))
 
         contextvars.Context().run(job, False)  # the device's area is full when the next one ends
-        monkeypatch.setattr(place, name, interrupted)
+        monkeypatch.setattr(place, name, handler["interrupted"])
         try:
             with pytest.raises(kind):
                 contextvars.Context().run(job, True)

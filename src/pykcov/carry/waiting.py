@@ -6,8 +6,6 @@ nothing of pykcov. Where the library is wanted too, they join before they begin;
 
 from __future__ import annotations
 
-import os
-
 from .. import _recorder, late
 from . import install
 
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     Parts: TypeAlias = tuple[tuple[int, int, bool], ...]
 
 __all__ = ["begin", "restore", "text_of"]
-
-_PACKAGES = late.LIBRARY + "site-packages" + os.sep
 
 
 def restore(given: Parts, outer: _recorder.Inherited | None = None) -> _recorder.Inherited | None:
@@ -62,7 +58,9 @@ def _look(what: object) -> None:
     if not late.waits:
         return
     name = str(getattr(what, "co_filename", what))
-    is_library = name.startswith(("<", late.LIBRARY)) and not name.startswith(_PACKAGES)
     # A thread that inherits nothing would join for nobody.
-    if not is_library and _recorder.inherited_var.get() is not None:
+    if (
+        not (name.startswith("<") or late.is_library(name))
+        and _recorder.inherited_var.get() is not None
+    ):
         late.join()
