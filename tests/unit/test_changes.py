@@ -6,7 +6,8 @@ import textwrap
 
 import pytest
 
-from pykcov.testing.changes import Hunk, compare, lines_of, touched
+from pykcov.testing.changes import Hunk, compare, lines_of
+from pykcov.testing.touched import touched
 
 SOURCE = textwrap.dedent('''\
     """A shop."""

@@ -1,14 +1,7 @@
-"""What has changed: from what the user says, and from the sources, to lines of the version that a test has executed.
-
-A statement that is replaced by another one in the same place concerns who executed it. Where statements come or go, or
-move in or out of a block, or a function becomes a generator or gets a name of its own or is that no more, it concerns
-who executed anything of the function. What is in no function is executed when the module is imported, and concerns
-whoever imports it, or executed it otherwise.
-"""
+"""What has changed: from what the user says, and from the sources, to lines."""
 
 from __future__ import annotations
 
-import ast
 import difflib
 import io
 import os
@@ -17,13 +10,13 @@ import subprocess
 import tokenize
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-__all__ = ["ChangeError", "Changes", "Touched", "lines_of", "parse", "touched"]
+from .statements import Source
+
+__all__ = ["ChangeError", "Changes", "Hunk", "carry", "lines_of", "opcodes", "parse"]
 
 _FILE_LINES = re.compile(r"(?P<file>.+):(?P<lines>\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)", re.DOTALL)
-
-_Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class ChangeError(ValueError):
@@ -153,10 +146,10 @@ def lines_of(source: bytes) -> list[str]:
 
 def compare(old: Sequence[str], new: Sequence[str]) -> list[Hunk]:
     """Return what has changed, by the lines of ``new``."""
-    before, after = _Source(old), _Source(new)
+    before, after = Source(old), Source(new)
     return [
         Hunk(n1 + 1, n2, before.shape(o1, o2) == after.shape(n1, n2))
-        for kind, o1, o2, n1, n2 in _opcodes(old, new)
+        for kind, o1, o2, n1, n2 in opcodes(old, new)
         if kind != "equal" and (before.has_code(o1, o2) or after.has_code(n1, n2))
     ]
 
@@ -166,7 +159,7 @@ def carry(
 ) -> list[Hunk]:
     """Return hunks of ``old`` by their lines in ``new``; with ``changed`` also what is not the same there."""
     found = []
-    codes = _opcodes(old, new)
+    codes = opcodes(old, new)
     for hunk in hunks:
         for kind, o1, o2, n1, n2 in codes:
             first, last = max(hunk.first, o1 + 1), min(hunk.last, o2)
@@ -182,283 +175,6 @@ def carry(
     return found
 
 
-def _opcodes(old: Sequence[str], new: Sequence[str]) -> Sequence[tuple[str, int, int, int, int]]:
+def opcodes(old: Sequence[str], new: Sequence[str]) -> Sequence[tuple[str, int, int, int, int]]:
+    """Return how the one becomes the other, as difflib has it."""
     return difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-
-
-# -- from changes to lines
-
-
-@dataclass
-class Touched:
-    """What of one version of a file a change touches.
-
-    ``lines``: whoever executed one of these, with the line as it is now. ``module``: 0, or a line now that is
-    executed when the module is imported; then whoever executed one of ``top``, as a script say.
-    """
-
-    lines: dict[int, int] = field(default_factory=dict)
-    module: int = 0
-    top: frozenset[int] = frozenset()
-
-    def __bool__(self) -> bool:
-        return bool(self.lines or self.module)
-
-    def add_module(self, now: int) -> None:
-        """Add what is executed when the module is imported."""
-        self.module = self.module or max(1, now)
-
-    def add(self, lines: Iterable[int], now: int) -> None:
-        """Add lines that a change at the line ``now`` touches."""
-        for line in lines:
-            self.lines.setdefault(line, max(1, now))
-
-
-def touched(version: Sequence[str], now: Sequence[str], said: Iterable[Hunk] = ()) -> Touched:
-    """Return what of a ``version`` is touched by what makes it ``now``, and by what the user ``said`` of that."""
-    found = Touched()
-    before, after = _Source(version), _Source(now)
-    codes = _opcodes(version, now)
-    same = {
-        n1 + i: v1 + i
-        for kind, v1, v2, n1, _ in codes
-        if kind == "equal"
-        for i in range(1, v2 - v1 + 1)
-    }
-    for kind, v1, v2, n1, n2 in codes:
-        if kind == "equal" or not (before.has_code(v1, v2) or after.has_code(n1, n2)):
-            continue
-        in_place = before.shape(v1, v2) == after.shape(n1, n2)
-        before.touch(found, Hunk(v1 + 1, v2, in_place), n1 - v1)
-        for number in range(n1 + 1, n2 + 1):
-            if number not in after.code:
-                continue
-            if not in_place:
-                _touch_new(found, number, after, same, before)
-                continue
-            _touch_other_kinds(found, number, after, same, before)
-            begin = same.get(after.begin(number), 0)
-            if begin:  # it is in a statement that was there, and has become longer
-                before.touch(found, Hunk(begin, begin, True), number - begin)
-    for hunk in carry(said, now, version, changed=False):
-        if hunk.last < hunk.first:
-            before.touch_gap(found, hunk.first)
-        else:
-            before.touch(found, hunk, 0)
-    found.top = before.top()
-    return found
-
-
-def _touch_other_kinds(
-    found: Touched, number: int, after: _Source, same: dict[int, int], before: _Source
-) -> None:
-    """A line is another one: all of a function is, if that makes it a generator, or a name its own, or no more."""
-    function = after.functions.get(number)
-    while function is not None:
-        was = before.defined.get(same.get(function.lineno, 0))
-        if was is not None and _kind(was) != _kind(function):
-            found.add(_body(was), number)
-        function = after.outer[function]
-
-
-def _touch_new(
-    found: Touched, number: int, after: _Source, same: dict[int, int], before: _Source
-) -> None:
-    """A line is new: that concerns the function that it is in, if that was there before; else what it is in.
-
-    A test that is new concerns no other.
-    """
-    header = after.headers.get(number)
-    if header is not None and header.lineno not in same and _is_new_test(header, after, before):
-        return
-    function = after.functions.get(number)
-    while function is not None:
-        was = before.defined.get(same.get(function.lineno, 0))
-        if was is not None:
-            found.add(_body(was), number)
-            return
-        if _is_new_test(function, after, before):
-            return
-        function = after.outer[function]
-    found.add_module(number)
-
-
-def _is_new_test(function: _Function, after: _Source, before: _Source) -> bool:
-    """Tell whether a function is a test that takes nobody's place, as one that was inherited."""
-    return (
-        function.name.startswith("test")
-        and all(ast.unparse(d).startswith("pytest.mark.") for d in function.decorator_list)
-        and function.name not in {known.name for known in before.outer}
-        and after.outer[function] is None
-        and after.inherits_no_tests(after.owners.get(function))
-    )
-
-
-def _kind(function: _Function) -> tuple[bool, set[str], set[str]]:
-    """Return whether a function is a generator, which names it binds, and which of them are not its own."""
-    is_generator, bound, others = False, set(), set()
-    waiting: list[ast.AST] = [*function.body]
-    while waiting:
-        node = waiting.pop()
-        match node:
-            case ast.Yield() | ast.YieldFrom():
-                is_generator = True
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                bound.add(name)
-            case (
-                ast.FunctionDef(name=name)
-                | ast.AsyncFunctionDef(name=name)
-                | ast.ClassDef(name=name)
-            ):
-                bound.add(name)
-                continue
-            case ast.Lambda():
-                continue
-            case ast.comprehension():
-                waiting += [node.iter, *node.ifs]
-                continue
-            case ast.alias():
-                bound.add(node.asname or node.name.partition(".")[0])
-            case (
-                ast.ExceptHandler(name=str(name))
-                | ast.MatchAs(name=str(name))
-                | ast.MatchStar(name=str(name))
-            ):
-                bound.add(name)
-            case ast.MatchMapping(rest=str(name)):
-                bound.add(name)
-            case ast.Global() | ast.Nonlocal():
-                others.update(node.names)
-        waiting += ast.iter_child_nodes(node)
-    return is_generator, bound, others
-
-
-class _Source:
-    """The statements of one version of a file, by line. What cannot be parsed is code, and in no function."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        self._lines = lines
-        # Of each line: the line on which its statement begins, and the innermost function whose body it is in.
-        self._starts: dict[int, int] = {}
-        self.functions: dict[int, _Function | None] = {}
-        self.defined: dict[int, _Function] = {}  # by the line of their ``def``
-        self.headers: dict[int, _Function] = {}  # by the lines before their body
-        self.outer: dict[_Function, _Function | None] = {}
-        self.owners: dict[_Function, ast.ClassDef] = {}  # of methods
-        self._classes: dict[str, ast.ClassDef] = {}
-        self._texts: set[int] = set()  # lines of those texts that have several
-        self._silent: set[int] = set()  # of statements that do not show when they are executed
-        self._leaves: dict[
-            int, int
-        ] = {}  # of statements that have no others in them: where they begin
-        try:
-            self._walk(ast.parse("\n".join(lines) + "\n"), None)
-        except (SyntaxError, ValueError, RecursionError):
-            self.code = set(range(1, len(lines) + 1))
-            return
-        # ``else:`` and the like belong to no statement within; comments between statements are no code.
-        self.code = {
-            number
-            for number, line in enumerate(lines, 1)
-            if number in self._leaves
-            or number in self._texts
-            or (line.strip() and not line.lstrip().startswith("#"))
-        }
-
-    def begin(self, number: int) -> int:
-        """Return the line on which the statement of a line begins, 0 for none."""
-        return self._starts.get(number, 0)
-
-    def top(self) -> frozenset[int]:
-        """Return the lines that are in no function."""
-        return frozenset(n for n in self.code if self.functions.get(n) is None)
-
-    def inherits_no_tests(self, owner: ast.ClassDef | None) -> bool:
-        """Tell whether a class has no bases that may have tests, but for those in this file."""
-        for base in owner.bases if owner is not None else ():
-            known = self._classes.get(base.id) if isinstance(base, ast.Name) else None
-            if known is None:
-                if not ast.unparse(base).endswith(("TestCase", "object")):
-                    return False
-            elif known is owner or not self.inherits_no_tests(known):
-                return False
-        return True
-
-    def _walk(self, node: ast.AST, function: _Function | None) -> None:
-        for child in ast.iter_child_nodes(node):
-            inner = function
-            if isinstance(child, ast.stmt):
-                decorators = getattr(child, "decorator_list", [])
-                first = min([child.lineno, *(d.lineno for d in decorators)])
-                span = range(first, (child.end_lineno or child.lineno) + 1)
-                self._starts.update(dict.fromkeys(span, child.lineno))
-                self.functions.update(dict.fromkeys(span, function))
-                if not hasattr(child, "body") and not isinstance(child, ast.Match):
-                    self._leaves.update(dict.fromkeys(span, first))
-                if _is_silent(child):
-                    self._silent.update(span)
-            if isinstance(child, ast.Constant | ast.JoinedStr):
-                last = child.end_lineno or child.lineno
-                if last > child.lineno:
-                    self._texts.update(range(child.lineno, last + 1))
-            if isinstance(child, ast.ClassDef):
-                self._classes[child.name] = child
-            if isinstance(child, _Function):
-                if isinstance(node, ast.ClassDef):
-                    self.owners[child] = node
-                inner = self.defined[child.lineno] = child
-                self.outer[child] = function
-                self.headers.update(dict.fromkeys(range(first, child.body[0].lineno), child))
-                self.functions.update(dict.fromkeys(_body(child), child))
-            self._walk(child, inner)
-
-    def has_code(self, start: int, stop: int) -> bool:
-        """Tell whether there is code on the lines ``start`` + 1 to ``stop``."""
-        return any(number in self.code for number in range(start + 1, stop + 1))
-
-    def shape(self, start: int, stop: int) -> list[int]:
-        """Return how far each statement is indented: pieces of one shape are statement for statement alike."""
-        lines = (
-            self._lines[number - 1].expandtabs()
-            for number in range(start + 1, stop + 1)
-            if number in self.code and self._leaves.get(number, number) == number
-        )
-        return [len(line) - len(line.lstrip()) for line in lines]
-
-    def touch(self, found: Touched, hunk: Hunk, moved: int) -> None:
-        """Add what lines of this version touch; ``moved``: from here to now."""
-        for number in range(hunk.first, hunk.last + 1):
-            if number not in self.code:
-                continue
-            function = self.functions.get(number)
-            if function is None:
-                found.add_module(number + moved)
-            elif hunk.in_place and number not in self._silent:
-                found.add([self._starts[number]], number + moved)
-            else:
-                found.add(_body(function), number + moved)
-
-    def touch_gap(self, found: Touched, first: int) -> None:
-        """Add what is touched if something is gone before a line: the functions on both sides."""
-        above, below = range(first - 1, 0, -1), range(first, len(self._lines) + 1)
-        for numbers in (above, below):
-            nearest = next((number for number in numbers if number in self.code), 0)
-            function = self.functions.get(nearest)
-            if function is None:
-                found.add_module(first)
-            else:
-                found.add(_body(function), first)
-
-
-def _body(function: _Function) -> range:
-    """Return the lines of a function's body, which may be the line of its ``def``."""
-    return range(function.body[0].lineno, (function.end_lineno or function.lineno) + 1)
-
-
-def _is_silent(node: ast.stmt) -> bool:
-    """Tell whether the interpreter has no event for a statement: a docstring, a declaration."""
-    if isinstance(node, ast.Expr):
-        return isinstance(node.value, ast.Constant)
-    return isinstance(node, ast.Global | ast.Nonlocal) or (
-        isinstance(node, ast.AnnAssign) and node.value is None
-    )

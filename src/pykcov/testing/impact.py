@@ -8,8 +8,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from .changes import Changes, Touched, lines_of, touched
+from .changes import Changes, lines_of
 from .store import Kept, KeptTest, is_below, python
+from .touched import Touched, touched
 
 __all__ = ["Impact"]
 
