@@ -60,18 +60,24 @@ def install(base_events: ModuleType) -> None:
 
 def install_runner(runners: ModuleType) -> None:
     """Let what a ``Runner`` runs be for who calls ``run()``."""
-    original = runners.Runner.run
+    runners.Runner.run = _Run(runners.Runner.run)
 
-    @functools.wraps(original)
-    def run(runner: Any, coro: Any, *, context: Context | None = None) -> Any:
-        found = task.inherited()
-        own = getattr(runner, "_context", None)
-        # Without one of its own it copies the caller's now; a given one is the caller's choice.
-        if found is None or own is None or context is not None:
-            return original(runner, coro, context=context)
-        from .jobs import in_context  # not before: with it a program that waits joins
 
-        with in_context(own, found):
-            return original(runner, coro)
+class _Run:
+    """``Runner.run``, without a frame of its own where it is called."""
 
-    setattr(runners.Runner, original.__name__, run)
+    def __init__(self, original: Any) -> None:
+        self._original = original
+
+    def __get__(self, runner: Any, owner: object = None) -> Any:
+        if runner is None:
+            return self._original
+        original, found = self._original.__get__(runner, owner), task.inherited()
+        context = getattr(runner, "_context", None)
+        # Without one of its own it copies the caller's when it runs.
+        if found is None or context is None:
+            return original
+        from .jobs import InContext  # not before: with it a program that waits joins
+
+        there = InContext(context, found)
+        return _recorder.Around(there.enter, original, there.leave)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .waiting import Parts
 
 __all__ = [
-    "Begin", "carry", "carry_given", "carry_initializer", "in_context", "inherit_nothing", "parts", "put_run",
+    "Begin", "InContext", "carry", "carry_given", "carry_initializer", "inherit_nothing", "parts", "put_run",
     "working_for", "wrap",
 ]  # fmt: skip
 
@@ -93,24 +93,24 @@ def _leave(begun: tuple[task.Token, Sequence[Section]]) -> None:
     task.reset(token)
 
 
-class in_context:
-    """Lets what is executed in a context while a block lasts be for ``found``."""
+class InContext:
+    """Lets what is executed in a context between enter() and leave() be for ``found``."""
 
     def __init__(self, context: Context, found: _recorder.Inherited) -> None:
         self._context = context
         self._enter = _Enter(found)
 
-    def __enter__(self) -> None:
-        self._begun: tuple[task.Token, Sequence[Section]] | None = None
-        with task.quiet:
-            try:
-                self._begun = self._context.run(self._enter)
-            except RuntimeError:  # it is entered already
-                pass
+    def enter(self) -> tuple[task.Token, Sequence[Section]] | None:
+        """Begin; None if the context is entered already."""
+        try:
+            return self._context.run(self._enter)
+        except RuntimeError:
+            return None
 
-    def __exit__(self, *error: object) -> None:
-        if self._begun is not None:
-            self._context.run(_leave, self._begun)
+    def leave(self, begun: tuple[task.Token, Sequence[Section]] | None) -> None:
+        """End what enter() has begun."""
+        if begun is not None:
+            self._context.run(_leave, begun)
 
 
 class working_for:
