@@ -355,10 +355,17 @@ def adopt() -> None:
         task.current()
 
 
-def enter_all(found: _recorder.Inherited | None) -> Sequence[Section]:
-    """Open a section for each common handle in force that came with a piece of work."""
+def enter_all(found: _recorder.Inherited | None, *, following: bool = False) -> Sequence[Section]:
+    """Open a section for each common handle in force that came with a piece of work.
+
+    With ``following`` only for those that collect all who inherit them, as collect()'s does.
+    """
     with quiet:
-        opened = (enter(i.handle, i.device, implicit=True) for i in task.chain(found))
+        opened = (
+            enter(i.handle, i.device, implicit=True)
+            for i in task.chain(found)
+            if i.follow or not following
+        )
         return [section for section in opened if section is not None]
 
 

@@ -592,6 +592,20 @@ def test_a_runner_that_was_there_before_works_for_who_calls_it() -> None:
     assert "mine" in steps(collection.trace) and "foreign" not in steps(collection.trace)
 
 
+def test_what_asyncio_runs_inherits_a_common_handle_and_is_no_section_of_it() -> None:
+    async def work() -> int:
+        mine()
+        with pykcov.remote(pykcov.common_handle()):
+            return foreign()
+
+    with pykcov.open(include=[__file__]) as device:
+        device.init_trace(64)
+        device.remote_enable(area_size=32, common_handle=7)
+        asyncio.run(work())
+        device.disable()
+        assert "foreign" in steps(device.trace()) and "mine" not in steps(device.trace())
+
+
 def test_a_thread_whose_attributes_are_its_own_affair_starts_all_the_same() -> None:
     """Thread.run and Process.run were set as attributes, and one that was there was lost."""
 

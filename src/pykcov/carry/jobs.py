@@ -94,18 +94,24 @@ def _leave(begun: tuple[task.Token, Sequence[Section]]) -> None:
 
 
 class InContext:
-    """Lets what is executed in a context between enter() and leave() be for ``found``."""
+    """Lets a context inherit ``found`` between enter() and leave(), as one does that is copied now."""
 
     def __init__(self, context: Context, found: _recorder.Inherited) -> None:
         self._context = context
-        self._enter = _Enter(found)
+        self._found = found
 
     def enter(self) -> tuple[task.Token, Sequence[Section]] | None:
-        """Begin; None if the context is entered already."""
+        """Begin; None if the context inherits that already, or is entered."""
+        if self._context.get(_recorder.inherited_var) is self._found:
+            return None
         try:
-            return self._context.run(self._enter)
+            return self._context.run(self._inherit)
         except RuntimeError:
             return None
+
+    def _inherit(self) -> tuple[task.Token, Sequence[Section]]:
+        task.current()  # before it inherits: whom it follows is said here
+        return task.inherit(self._found), enter_all(self._found, following=True)
 
     def leave(self, begun: tuple[task.Token, Sequence[Section]] | None) -> None:
         """End what enter() has begun."""
