@@ -8,6 +8,7 @@ import contextvars
 import functools
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ import pykcov
 from integration.commands import run, write
 from pykcov import _recorder, probes, task
 from pykcov.area import RECORD_WORDS, Head
+from pykcov.carry import jobs
 from pykcov.probes.source import analyse
 from pykcov.remote import Section
 from pykcov.scope import Scope
@@ -590,6 +592,35 @@ def test_a_runner_that_was_there_before_works_for_who_calls_it() -> None:
         runner.run(other())
         assert runner.get_loop() and runner._context[state] == 2  # type: ignore[attr-defined]
     assert "mine" in steps(collection.trace) and "foreign" not in steps(collection.trace)
+
+
+def test_what_a_signal_handler_raises_where_a_runner_begins_comes_out_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A RuntimeError was taken for that of a context that is entered already."""
+
+    class Ring(RuntimeError):
+        pass
+
+    def ring(number: int, frame: object) -> None:
+        raise Ring
+
+    def interrupted(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+    async def work() -> int:
+        return mine()
+
+    previous = signal.signal(signal.SIGUSR1, ring)
+    monkeypatch.setattr(jobs, "enter_all", interrupted)
+    try:
+        with asyncio.Runner() as runner, pykcov.collect(include=[__file__]):
+            coroutine = work()
+            with pytest.raises(Ring):
+                runner.run(coroutine)
+            coroutine.close()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
 
 
 def test_what_asyncio_runs_inherits_a_common_handle_and_is_no_section_of_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import _recorder, late, task
+from ..errors import is_own
 from ..remote import adopt, enter, enter_all, leave_all
 from . import install
 from .waiting import restore
@@ -106,7 +107,9 @@ class InContext:
             return None
         try:
             return self._context.run(self._inherit)
-        except RuntimeError:
+        except RuntimeError as error:
+            if not is_own(error):
+                raise
             return None
 
     def _inherit(self) -> tuple[task.Token, Sequence[Section]]:
