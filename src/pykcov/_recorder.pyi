@@ -80,11 +80,7 @@ class Area:
         """Let the section record count that was opened last, if words have come since; also for one who was killed."""
 
 class Pool:
-    """How many words of areas wait for use, and how many may."""
-
-    keep: int
-    @property
-    def waiting(self) -> int: ...
+    """How many words of areas wait for use."""
 
 class Session:
     """One session of one device, as far as each section needs it. Everything is set by bind().
@@ -123,10 +119,6 @@ class Session:
     def kernel(self) -> bool: ...
     @property
     def exclusive(self) -> bool: ...
-    @property
-    def drained(self) -> bool:
-        """The process that has enabled the device empties a full area. Others park theirs."""
-
     def bind(
         self,
         key: int,

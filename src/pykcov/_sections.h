@@ -17,23 +17,18 @@ static int call_method(void *object, const char *name, PyObject *arg)
 
 /* ------------------------------------------------------------------ Pool: how much waits in area.py's */
 
+enum { WAITING_ROOM = 1 << 22 }; /* words that may wait for use */
+
 typedef struct {
     PyObject_HEAD
-    Py_ssize_t waiting, keep; /* words */
+    Py_ssize_t waiting; /* words */
 } PoolObject;
-
-static PyMemberDef pool_members[] = {
-    {"waiting", T_PYSSIZET, offsetof(PoolObject, waiting), READONLY, "words of areas that wait for use"},
-    {"keep", T_PYSSIZET, offsetof(PoolObject, keep), 0, "words that may wait"},
-    {NULL},
-};
 
 static PyTypeObject PoolType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "pykcov._recorder.Pool",
     .tp_basicsize = sizeof(PoolObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .tp_new = PyType_GenericNew,
-    .tp_members = pool_members,
 };
 
 /* ------------------------------------------------------------------ Session */
@@ -155,7 +150,7 @@ static AreaObject *get_area(SessionObject *s)
 /* Takes an area back. Returns 0, or -1 with an exception. */
 static int put_area(SessionObject *s, AreaObject *area)
 {
-    if (s->pool->waiting + area->mapped_words > s->pool->keep)
+    if (s->pool->waiting + area->mapped_words > WAITING_ROOM)
         return call_method(area, "unlink", NULL);
     store(count_of_area(area), 0);
     s->pool->waiting += area->mapped_words;
@@ -265,7 +260,6 @@ static PyMemberDef session_members[] = {
     {"branch", T_BOOL, offsetof(SessionObject, branch), READONLY, NULL},
     {"kernel", T_BOOL, offsetof(SessionObject, kernel), READONLY, NULL},
     {"exclusive", T_BOOL, offsetof(SessionObject, exclusive), READONLY, NULL},
-    {"drained", T_BOOL, offsetof(SessionObject, drained), READONLY, NULL},
     {NULL},
 };
 

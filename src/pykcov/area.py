@@ -57,8 +57,6 @@ class Head:
 # Words of one section record: handle, pid, tid, task, start, end, began, ended, 64 bytes of the thread's name.
 RECORD_WORDS = 16
 
-_KEEP = 1 << 22  # words
-
 # The table of operands begins with the number of its bytes in use, and of those that were taken out of it.
 _OPERANDS_HEAD = 16
 
@@ -182,13 +180,12 @@ class Area(_recorder.Area):
 
 
 class Pool(_recorder.Pool):
-    """The areas of this process that sections record into; at most ``keep`` words wait for use.
+    """The areas of this process that sections record into; at most 4 Mi words wait for use (_sections.h).
 
     The kernel's pool never shrinks. Any thread may use it.
     """
 
     def __init__(self, namespace: Namespace) -> None:
-        self.keep = _KEEP
         self._namespace = namespace
         self._free: dict[tuple[int, int], list[Area]] = {}
         self._numbers = iter(range(1, 1 << 40))  # itertools.count(), which is 20 types

@@ -37,7 +37,7 @@ class Session(_recorder.Session):
     """What this process knows of one session of one device: where a section's words go."""
 
     __slots__ = (
-        "dropped", "mode", "registry", "scope", "slot", "slot_number"
+        "mode", "registry", "scope", "slot", "slot_number"
     )  # fmt: skip
 
     def __init__(
@@ -54,7 +54,6 @@ class Session(_recorder.Session):
         self.registry = registry.get()
         self.slot_number, _ = registry.split_key(key)
         self.slot = slot = self.registry.slot(self.slot_number)
-        self.dropped = slot[Word.DROPPED :]
         self.mode = mode = abi.TRACE_CMP if slot[Word.MODE] == Mode.TRACE_CMP else abi.TRACE_PC
         self.scope = scope
         listener = self.registry.listener(slot)
@@ -205,7 +204,7 @@ class Section(_recorder.Section):
                 problem = refused
         head = area.head
         lost = area.words[0] - head[Head.MOVED] + head[Head.LOST] - head[Head.TOLD]
-        _recorder.add(self.session.dropped, lost)
+        _recorder.add(self.session.slot[Word.DROPPED :], lost)
         namespace.warn(f"remote_stop: {lost} events of a section are dropped: {problem}")
 
 
